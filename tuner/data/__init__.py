@@ -1,0 +1,1 @@
+"""Which images: found, verified, split. The test pixels stand behind one door, ``holdout``."""

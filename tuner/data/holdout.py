@@ -1,0 +1,14 @@
+"""The one door to the test pixels. ``evaluation.score`` alone may import this module (an import contract)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.data.sources import PARTS, Source, parse_idx, read_bytes
+
+
+def read_test(source: Source) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the test images, uint8 (n, height, width, channels), and their labels, int64 (n,)."""
+    images, labels = (parse_idx(read_bytes(source.folder, part), source.folder / part) for part in PARTS[2:])
+    return images[..., None], labels.astype(np.int64)

@@ -1,0 +1,73 @@
+"""Every error that a user can mend, with the exit code it ends the command with.
+
+What is not here is a bug, and keeps its traceback. The codes are part of the command line's promise::
+
+    2 usage · 3 space · 4 data · 5 study · 6 no result (every trial failed, or no budget) · 7 export
+    8 environment (unwritable folder, port in use) · 130 interrupted
+"""
+
+from __future__ import annotations
+
+
+class TunerError(Exception):
+    """A problem that the user can mend: one line that says what and where, and a hint that says what next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Keep ``message`` (what is wrong, and where) and ``hint`` (what to do next)."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the one line that the console prints."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(TunerError):
+    """The command line asks for something that does not exist or contradicts itself."""
+
+    exit_code = 2
+
+
+class SpaceError(TunerError):
+    """A space file, a value in it, or a ``--set`` is wrong."""
+
+    exit_code = 3
+
+
+class DataError(TunerError):
+    """The images are missing, damaged, or not what they should be."""
+
+    exit_code = 4
+
+
+class StudyError(TunerError):
+    """The study exists already, does not exist, or was made with another space."""
+
+    exit_code = 5
+
+
+class SearchError(TunerError):
+    """The search has no result: every trial failed, or the budget held none."""
+
+    exit_code = 6
+
+
+class ExportError(TunerError):
+    """The model cannot be taken away."""
+
+    exit_code = 7
+
+
+class EnvironmentProblem(TunerError):
+    """The machine stands in the way: an unwritable folder, a port in use, a missing program."""
+
+    exit_code = 8
+
+
+class InterruptedByUser(TunerError):
+    """Ctrl-C or a termination signal: the study is intact and can be resumed."""
+
+    exit_code = 130

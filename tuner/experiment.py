@@ -1,0 +1,292 @@
+"""The whole road in one page: search, refit, score, report. What ``tuner search`` and the library call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tuner.data.sources import Source, find
+from tuner.data.splits import VALIDATION_SHARE
+from tuner.errors import SearchError, SpaceError, StudyError
+from tuner.evaluation.refit import Refitted, refit
+from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value, count_states
+from tuner.reporting.report import (
+    Document,
+    Facts,
+    build_report,
+    read_report,
+    write_refit_curves,
+    write_report,
+    write_tables,
+)
+from tuner.runs import Outputs, commit, cores, draft_of, machine, make_writable, write_json, write_text
+from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, RefitPlan, fit_refit
+from tuner.search.coordinator import Coordinator, SearchTask
+from tuner.search.executors.local import LocalExecutor
+from tuner.search.pruners import make_pruner
+from tuner.search.samplers import make_sampler
+from tuner.search.study import (
+    StudyFacts,
+    best_trial,
+    create_study,
+    free_name,
+    latest_study,
+    load_study,
+    open_storage,
+    study_names,
+    summaries,
+)
+from tuner.space.reader import SpaceFile, parse_space, read_space
+from tuner.space.settings import SearchSettings
+from tuner.training.configuration import check_space
+
+if TYPE_CHECKING:
+    import optuna
+
+DEFAULT_SPACE = "cnn"
+BINDING = ("epochs", "train_images", "seed", "sampler")
+"""Settings that make a study's trials what they are: a resumed search cannot change them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks of a search; None leaves a setting to the space, or to the study that is resumed."""
+
+    space: str | None = None
+    study: str | None = None
+    data: str | None = None
+    out: str = "results"
+    storage: str | None = None
+    resume: bool = False
+    refit: bool = True
+    changes: tuple[str, ...] = ()
+    """``--set`` in the order given."""
+    settings: dict[str, Value] = field(default_factory=dict)
+    """Search settings from options of their own, e.g. ``{"trials": 20}``."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A request, read and checked, before anything was started."""
+
+    outputs: Outputs
+    name: str
+    space_file: SpaceFile
+    settings: SearchSettings
+    resumed: bool
+
+
+def run_search(request: Request, observe: Observer) -> Document:
+    """Search, retrain the winner, score it once, write everything into the run folder, and return the report.
+
+    Raises the errors of ``tuner.errors``; KeyboardInterrupt leaves a study that ``resume`` goes on with.
+    """
+    started = time.monotonic()
+    opened = _open(request)
+    settings, folder = opened.settings, opened.outputs.run_folder(opened.name)
+    make_writable(folder)
+    workers = cores() if settings.workers == "auto" else int(settings.workers)
+    clock = Clock(started, settings.time)
+    with contextlib.closing(LocalExecutor(folder)) as executor:
+        for _ in range(workers):  # they load TensorFlow while the data is found
+            executor.start()
+        source = find(request.data, lambda text: observe(Note(text)))
+        study = _study(opened, source)
+        write_text(folder / "space.toml", opened.space_file.text)
+        images = settings.train_images or source.n_train - round(source.n_train * VALIDATION_SHARE)
+        task = SearchTask(opened.space_file.space, settings, source, images, workers)
+        coordinator = Coordinator(study, task, executor, clock, observe)
+        coordinator.run()
+        facts = Facts(opened.name, opened.space_file, settings, source, clock.elapsed())
+        trials = summaries(study)
+        write_tables(folder, trials, opened.space_file.space)
+        winner = best_trial(trials)
+        if winner is None or winner.cost is None:
+            raise SearchError(_why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
+        refit = _earlier_refit(folder, winner, settings)
+        refitted = None
+        if refit is not None:
+            observe(Note("The winner is the one of before: its refit and its test score are kept."))
+        elif request.refit:
+            refitted = _refit(facts, winner, coordinator, executor, clock, observe)
+    if refitted is not None:
+        observe(Note("Scoring the test set …"))
+        refit = _score(folder, source, winner, *refitted)
+    report = build_report(facts, trials, winner, refit, clock.elapsed())
+    write_report(folder, report)
+    write_json(folder / "run.json", _manifest(facts, report, clock))
+    return report
+
+
+def _open(request: Request) -> _Opened:
+    """Read and check everything that needs no data and no worker."""
+    outputs = Outputs.of(request.out, request.storage)
+    space_file = None if request.resume and request.space is None else _space(request, request.space or DEFAULT_SPACE)
+    if space_file is None:
+        storage = open_storage(outputs, create=False)
+        name = request.study or latest_study(storage)
+        _, facts = load_study(storage, name)
+        space_file = parse_space(facts.space_name, facts.space_text, request.changes, source=f"study '{name}'")
+        check_space(space_file.space)
+    elif request.resume:
+        storage = open_storage(outputs, create=False)
+        name = request.study or latest_study(storage, space_file.space.name)
+        _, facts = load_study(storage, name)
+    else:
+        storage = open_storage(outputs, create=True)
+        name = request.study or free_name(storage, space_file.space.name)
+        if name in study_names(storage):
+            raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+        settings = space_file.settings.merged(request.settings)
+        make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
+        return _Opened(outputs, name, space_file, settings, resumed=False)
+    settings = _resumed_settings(name, facts, space_file, request)
+    return _Opened(outputs, name, space_file, settings, resumed=True)
+
+
+def _space(request: Request, source: str) -> SpaceFile:
+    space_file = read_space(source, request.changes)
+    try:
+        check_space(space_file.space)
+    except SpaceError as error:
+        raise SpaceError(f"{source}: {error.message}", hint=error.hint) from None
+    return space_file
+
+
+def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, request: Request) -> SearchSettings:
+    """Return the study's own settings with what the user says now over them, where that can change."""
+    if facts.space_hash != space_file.hash:
+        raise StudyError(
+            f"study '{name}' was made with another space ({facts.space_hash}, now {space_file.hash})",
+            hint="start a new study with --study NAME, or leave SPACE and --set out to resume with the old one",
+        )
+    said = {key: value for key, value in request.settings.items() if value is not None}
+    set_now = {change.partition("=")[0].removeprefix("search.") for change in request.changes}
+    said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
+    for key in BINDING:
+        if key in said and said[key] != getattr(facts.settings, key):
+            raise StudyError(
+                f"study '{name}' was searched with {key} = {getattr(facts.settings, key)}, not {said[key]}",
+                hint="its trials could not be compared; start a new study with --study NAME",
+            )
+    settings = facts.settings.merged(said)
+    if "time" not in said and "trials" in said:
+        settings = dataclasses.replace(settings, time=None)
+    return settings
+
+
+def _study(opened: _Opened, source: Source) -> optuna.Study:
+    """Create or load the study, with the sampler and pruner that this search uses."""
+    storage = open_storage(opened.outputs, create=not opened.resumed)
+    space, settings = opened.space_file.space, opened.settings
+    if opened.resumed:
+        study, facts = load_study(storage, opened.name)
+        if facts.data != source.digest:
+            raise StudyError(
+                f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
+                hint="name the same data with --data, or start a new study",
+            )
+    else:
+        space_file = opened.space_file
+        facts = StudyFacts(space.name, space_file.text, space_file.hash, source.digest, settings)
+        study = create_study(storage, opened.name, facts, space)
+    study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
+    return study
+
+
+def _refit(  # noqa: PLR0913  # the search's whole state goes over
+    facts: Facts,
+    winner: TrialSummary,
+    coordinator: Coordinator,
+    executor: LocalExecutor,
+    clock: Clock,
+    observe: Observer,
+) -> tuple[Refitted, RefitPlan]:
+    """Retrain the winner within the time left."""
+    settings = facts.settings
+    assert winner.cost is not None  # noqa: S101  # a complete trial was built
+    plan = fit_refit(
+        REFIT_MARGIN * coordinator.refit_epoch_seconds(winner.cost),
+        epochs=settings.refit_epochs,
+        seeds=settings.refit_seeds,
+        workers=coordinator.workers,
+        left=clock.left() - END_SECONDS,
+    )
+    if plan.note:
+        observe(Note(f"Note: {plan.note}."))
+    observe(RefitStarted(winner, plan.epochs, plan.seeds))
+    refitted = refit(
+        winner.values,
+        facts.source,
+        plan,
+        study_seed=settings.seed,
+        folder=executor.log_folder / "checkpoints",
+        executor=executor,
+        idle=coordinator.idle,
+        observe=observe,
+    )
+    return refitted, plan
+
+
+def _score(folder: Path, source: Source, winner: TrialSummary, refitted: Refitted, plan: RefitPlan) -> Document:
+    """Score the test set once per seed and keep the first seed's model, whatever the others scored."""
+    from tuner.evaluation.score import score
+
+    result = score(refitted.models, source)
+    with draft_of(folder / "predictions.npz") as draft:
+        np.savez_compressed(draft, probabilities=result.probabilities, labels=result.labels)
+    write_refit_curves(folder, refitted)
+    refitted.models[0].replace(folder / "model.keras")
+    shutil.rmtree(refitted.models[0].parent)
+    mean, sd = result.mean_and_sd
+    return {
+        "trial": winner.number,
+        "epochs": plan.epochs,
+        "seeds": list(refitted.seeds),
+        "test_accuracies": result.accuracies,
+        "test_accuracy_mean": mean,
+        "test_accuracy_sd": sd,
+        "interval_95": list(result.interval_95),
+        "n_test": len(result.labels),
+        "seconds": round(refitted.seconds, 1),
+        "note": plan.note,
+    }
+
+
+def _earlier_refit(folder: Path, winner: TrialSummary, settings: SearchSettings) -> Document | None:
+    """Return the refit that a resumed run holds already, unless the winner or what is asked of it has changed."""
+    earlier = (read_report(folder) or {}).get("refit")
+    if earlier is None or not (folder / "model.keras").exists():
+        return None
+    enough = len(earlier["seeds"]) >= settings.refit_seeds and earlier["epochs"] >= settings.refit_epochs
+    return earlier if earlier["trial"] == winner.number and (enough or earlier["note"]) else None
+
+
+def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:
+    return {
+        "command": report["command"],
+        "space_hash": report["space_hash"],
+        "seed": report["seed"],
+        "settings": dataclasses.asdict(facts.settings),
+        "data": {"name": facts.source.name, "digest": facts.source.digest, "verified": facts.source.verified},
+        "versions": report["versions"],
+        "commit": commit(),
+        "machine": machine(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "wall_seconds": report["wall_seconds"],
+        "cpu_seconds": report["cpu_seconds"],
+        "seconds_left_of_time": None if clock.limit is None else round(clock.left(), 1),
+    }
+
+
+def _why_no_winner(trials: list[TrialSummary]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items()) or "none was started"
+    return f"no trial was trained to its last epoch ({counts})"

@@ -1,0 +1,148 @@
+"""The frozen facts that several rooms share. No behaviour beyond arithmetic on their own fields."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Value: TypeAlias = bool | int | float | str | None
+"""One sampled value; scalars only, because a tuple comes back from the database as a list."""
+
+Values: TypeAlias = dict[str, Value]
+"""The values of one configuration by parameter name: the active ones only."""
+
+
+def seed_for(*parts: int | str) -> int:
+    """Return a seed in [0, 2**31) that depends on ``parts`` alone, e.g. ``seed_for(study_seed, "trial", 7)``.
+
+    Seeds are derived, never drawn from a running generator, so that a trial's randomness does not depend on which
+    worker ran it, or when.
+    """
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of one training showed. Accuracies are fractions; ``val_*`` is None when all images train."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    """The rate of the epoch's last step."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The size of a network: trainable and other parameters, and multiply-adds of one image's forward pass."""
+
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """One trial as the report and the tables show it."""
+
+    number: int
+    state: str
+    """``complete``, ``pruned``, ``clock`` (stopped by --time), ``refused`` (over the limits), ``failed``, ``running``."""
+    values: Values
+    val_accuracy: float | None
+    curve: tuple[EpochResult, ...] = ()
+    cost: Cost | None = None
+    reason: str = ""
+    enqueued: bool = False
+    """True for a ``start_with`` entry."""
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that its epochs took together."""
+        return sum(result.seconds for result in self.curve)
+
+
+def count_states(trials: Iterable[TrialSummary]) -> dict[str, int]:
+    """Return how many trials are in each state that occurs."""
+    return dict(collections.Counter(trial.state for trial in trials))
+
+
+# What a search tells its observer, in order. Progress is told, not drawn: the console is one observer, a log another.
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the user that belongs to no trial."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SearchStarted:
+    """The study is open and the workers are starting."""
+
+    study: str
+    space: str
+    workers: int
+    epochs: int
+    trials: int | None
+    """The total that ends the search; None when only the clock does."""
+    seconds: float | None
+    """The limit of the whole command."""
+    earlier: tuple[TrialSummary, ...] = ()
+    """Trials that the study held before, when it is resumed."""
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A worker has the trial; ``values`` are the active ones, fixed ones included."""
+
+    number: int
+    values: Values
+    cost: Cost
+    enqueued: bool
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """One epoch of a trial."""
+
+    number: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial has its final state."""
+
+    trial: TrialSummary
+    best: TrialSummary | None
+    """The best complete trial so far."""
+
+
+@dataclass(frozen=True)
+class RefitStarted:
+    """The winner trains again on all images, once a seed."""
+
+    trial: TrialSummary
+    epochs: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class RefitEpochEnded:
+    """One epoch of one refit seed (counted from 0)."""
+
+    seed: int
+    result: EpochResult
+
+
+Event: TypeAlias = Note | SearchStarted | TrialStarted | EpochEnded | TrialEnded | RefitStarted | RefitEpochEnded
+Observer: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,138 @@
+"""Where a run's files live, how they are written (all or nothing), and the manifest that says how it was made."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import EnvironmentProblem
+
+PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The folder of all results, and the storage URL of the studies."""
+
+    folder: Path
+    storage: str
+
+    @classmethod
+    def of(cls, folder: str, storage: str | None) -> Outputs:
+        """Return the outputs in ``folder``; ``storage`` is an SQLAlchemy URL or a file, by default in the folder."""
+        if storage is None:
+            storage = f"{folder}/studies.db"
+        if "://" not in storage:
+            storage = f"sqlite:///{storage}"
+        return cls(Path(folder), storage)
+
+    def run_folder(self, study: str) -> Path:
+        """Return where the run of ``study`` leaves its files."""
+        return self.folder / "runs" / study
+
+    @property
+    def database(self) -> Path | None:
+        """Return the SQLite file, or None for a server."""
+        prefix = "sqlite:///"
+        return Path(self.storage.removeprefix(prefix)) if self.storage.startswith(prefix) else None
+
+
+def make_writable(folder: Path) -> None:
+    """Create ``folder`` and prove that it can be written. Raises EnvironmentProblem."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder}: cannot write there: {error.strerror}", hint="choose another folder with --out"
+        ) from None
+
+
+@contextlib.contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Yield a draft beside ``path`` that replaces it when the block ends well: all of a file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.draft{path.suffix}")
+    try:
+        yield draft
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with draft_of(path) as draft:
+        draft.write_text(text, "utf-8")
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write ``document`` as indented JSON, atomically."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table, atomically; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Return what the timings depend on; no host name."""
+    return {"system": platform.system(), "processor": _processor(), "cores": cores()}
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree that runs, or None for an installed package."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        # Only a tree that tracks this very file: site-packages may lie inside somebody else's repository.
+        subprocess.run(["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)  # noqa: S603, S607
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() or None  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> str:
+    """Return the command as typed, without the path of the program."""
+    return " ".join(["tuner", *sys.argv[1:]])
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

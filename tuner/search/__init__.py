@@ -1,0 +1,1 @@
+"""Which trial next, where it runs, and whether it goes on."""

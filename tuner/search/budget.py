@@ -1,0 +1,117 @@
+"""Time: how long a training takes, and how much of the wall clock is left for it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tuner.records import Cost
+
+FLOPS_PER_MULTIPLY_ADD = 6
+"""Two for the product and the sum, thrice for forward, gradient of the inputs and gradient of the weights."""
+OVERHEAD_MULTIPLY_ADDS = 2_500_000
+"""What an image costs beside its convolutions and dense layers (pooling, norms, the first layer's memory traffic).
+
+Fitted to 28x28 networks of 1.9, 7.6 and 12.4 M multiply-adds on one thread: 26, 64 and 89 s an epoch
+(results/LOG.md)."""
+EFFICIENCY = 0.55
+"""Share of the matrix-multiply peak that a training step reaches, for the guess before anything was measured."""
+START_SECONDS = 15.0
+"""From the command to the first step: reading the space and the data, loading TensorFlow, tracing."""
+END_SECONDS = 25.0
+"""From the last refit epoch to the prompt: loading TensorFlow, scoring the test set, writing the report."""
+REFIT_MARGIN = 1.15
+"""A refit epoch may take this much longer than those that were measured."""
+
+
+@dataclass
+class Pace:
+    """Seconds of training, from what was measured so far; from the machine's matrix-multiply speed before that."""
+
+    seconds_per_unit: float
+    """Per image and multiply-add (overhead included), one thread."""
+    _seen: list[float] = field(default_factory=list)
+
+    @classmethod
+    def guess(cls) -> Pace:
+        """Return a pace from a short matrix multiplication on this machine."""
+        return cls(FLOPS_PER_MULTIPLY_ADD / (EFFICIENCY * flops_per_thread()))
+
+    def learn(self, cost: Cost, images: int, seconds: float) -> None:
+        """Hear that an epoch over ``images`` of a network at ``cost`` took ``seconds``."""
+        self._seen.append(seconds / (images * _units(cost)))
+        self.seconds_per_unit = statistics.median(self._seen[-30:])
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether an epoch was seen."""
+        return bool(self._seen)
+
+    def seconds(self, cost: Cost, images: int, epochs: int) -> float:
+        """Return the seconds that ``epochs`` over ``images`` of a network at ``cost`` take one worker."""
+        return self.seconds_per_unit * _units(cost) * images * epochs
+
+
+@dataclass(frozen=True)
+class RefitPlan:
+    """How the winner is retrained within the time left."""
+
+    epochs: int
+    seeds: int
+    note: str = ""
+    """What was cut and why; empty when nothing was."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The wall clock of the whole command."""
+
+    started: float
+    """``time.monotonic()`` when the command began."""
+    limit: float | None
+    """Seconds; None is no limit."""
+
+    def elapsed(self) -> float:
+        """Return the seconds since the command began."""
+        return time.monotonic() - self.started
+
+    def left(self) -> float:
+        """Return the seconds until the limit, infinite without one."""
+        return math.inf if self.limit is None else self.limit - self.elapsed()
+
+
+def fit_refit(epoch_seconds: float, *, epochs: int, seeds: int, workers: int, left: float) -> RefitPlan:
+    """Return the refit that fits into ``left`` seconds: seeds are dropped first, then epochs.
+
+    >>> fit_refit(10.0, epochs=8, seeds=4, workers=2, left=100.0).seeds
+    2
+    """
+    for count in range(seeds, 0, -1):
+        if epoch_seconds * epochs * math.ceil(count / workers) <= left:
+            note = f"{seeds - count} of {seeds} refit seeds dropped to keep --time" if count < seeds else ""
+            return RefitPlan(epochs, count, note)
+    fitting = max(1, min(epochs, int(left / epoch_seconds)))
+    count = min(seeds, workers)
+    return RefitPlan(fitting, count, f"refit cut from {epochs} to {fitting} epochs and {count} seeds to keep --time")
+
+
+def flops_per_thread() -> float:
+    """Return the floating-point operations a second of one thread in a float32 matrix product, measured for 0.1 s."""
+    from tuner.runs import cores
+
+    size = 768
+    matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
+    best, until = math.inf, time.monotonic() + 0.1
+    while time.monotonic() < until:
+        start = time.perf_counter()
+        matrix @ matrix  # noqa: B018  # timed, not used
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / cores()
+
+
+def _units(cost: Cost) -> float:
+    return cost.multiply_adds + OVERHEAD_MULTIPLY_ADDS

@@ -1,0 +1,374 @@
+"""The one owner of the study: asks for trials, hands them to workers, hears every epoch, tells results.
+
+Workers never open the database, so seeds do not depend on timing, an enqueued trial is run once, and a trial in its
+own process can be timed and stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from tuner.data.sources import Source
+from tuner.errors import EnvironmentProblem, SearchError, SpaceError
+from tuner.records import (
+    Cost,
+    EpochEnded,
+    EpochResult,
+    Note,
+    Observer,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+    Values,
+    seed_for,
+)
+from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, Pace
+from tuner.search.executors import Executor
+from tuner.search.messages import Built, Done, EpochReport, Failed, FromWorker, Go, Lost, Ready, Stop, TrainJob
+from tuner.search.samplers import GridPoints
+from tuner.search.study import adopt, best_trial, summaries, summary_of
+from tuner.space.parameters import Space
+from tuner.space.settings import SearchSettings
+from tuner.training.configuration import read_configuration
+
+MAX_REFUSALS_IN_A_ROW = 200
+FAILURES_THAT_END_A_SEARCH = 5
+LONGEST_REFIT_SHARE = 0.4
+"""Of --time: a configuration whose refit would take more is refused, because it could win and not be delivered."""
+WORKERS_THAT_MAY_DIE_AT_START = 4
+RANDOM_DRAWS = 20
+TICK_SECONDS = 0.5
+
+
+@dataclass
+class _Running:
+    """A trial that a worker has."""
+
+    trial: optuna.Trial
+    worker: int
+    values: Values
+    cost: Cost
+    already: frozenset[int] = frozenset()
+    """Epochs that a dead search had stored of it."""
+    curve: list[EpochResult] = field(default_factory=list)
+    stopped_by: str | None = None
+    """``pruned`` or ``clock``, once it has been told to stop."""
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Everything that a search is about."""
+
+    space: Space
+    settings: SearchSettings
+    source: Source
+    images: int
+    """Training images of one epoch of a trial."""
+    workers: int
+
+
+class Coordinator:
+    """Runs one search to its end: the trials, the clock, or a finished grid."""
+
+    def __init__(
+        self, study: optuna.Study, task: SearchTask, executor: Executor, clock: Clock, observe: Observer
+    ) -> None:
+        """Take the study as it is; RUNNING trials of a dead search are adopted, oldest first."""
+        self._study, self._task, self._executor, self._clock, self._observe = study, task, executor, clock, observe
+        self._pace = Pace.guess()
+        self._idle: list[int] = []
+        self._running: dict[int, _Running] = {}
+        self._adopted = deque(adopt(study))
+        self._ended = [trial for trial in summaries(study) if trial.state != "running"]
+        self._grid_announced = False
+        self._ready: set[int] = set()
+        self._lost_before_ready = 0
+
+    def run(self) -> None:
+        """Search. Raises SearchError when the first trials all fail, or nothing but refusals comes."""
+        settings = self._task.settings
+        self._observe(
+            SearchStarted(
+                self._study.study_name,
+                self._task.space.name,
+                self._task.workers,
+                settings.epochs,
+                settings.total_trials,
+                self._clock.limit,
+                tuple(self._ended),
+            )
+        )
+        self._check_budget()
+        while True:
+            self._stop_at_the_deadline()
+            self._hand_out()
+            if not self._running and not self._more_to_ask():
+                return
+            for worker, message in self._executor.receive(TICK_SECONDS):
+                self._handle(worker, message)
+
+    def refit_epoch_seconds(self, cost: Cost) -> float:
+        """Return what an epoch on all images takes one worker, from the epochs that were measured."""
+        return self._pace.seconds(cost, self._task.source.n_train, 1)
+
+    @property
+    def workers(self) -> int:
+        """Return how many workers search."""
+        return self._task.workers
+
+    @property
+    def idle(self) -> list[int]:
+        """Return the workers that are ready and have nothing to do."""
+        return self._idle
+
+    # Time.
+
+    def _search_seconds_left(self) -> float:
+        """Return the seconds until the search must end so that the best trial can still be refitted."""
+        if self._clock.limit is None:
+            return math.inf
+        best = best_trial(self._ended)
+        costs = [running.cost for running in self._running.values()]
+        cost = best.cost if best and best.cost else (max(costs, key=lambda c: c.multiply_adds) if costs else None)
+        reserve = END_SECONDS + (self._refit_seconds(cost) if cost else 0.0)
+        return self._clock.left() - reserve
+
+    def _refit_seconds(self, cost: Cost) -> float:
+        settings = self._task.settings
+        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        return REFIT_MARGIN * waves * settings.refit_epochs * self.refit_epoch_seconds(cost)
+
+    def _trial_seconds(self, cost: Cost, epochs: int) -> float:
+        return self._pace.seconds(cost, self._task.images, epochs)
+
+    def _check_budget(self) -> None:
+        """Say before any training when --time cannot hold one trial and its refit."""
+        if self._clock.limit is None:
+            return
+        cost = self._cheapest_known()
+        trial, refit = self._trial_seconds(cost, self._task.settings.epochs), self.refit_epoch_seconds(cost)
+        if trial + refit + END_SECONDS > self._clock.left():
+            raise SearchError(
+                f"--time {self._clock.limit:.0f}s cannot hold one trial: about {trial:.0f} s for its "
+                f"{self._task.settings.epochs} epochs, {refit:.0f} s for one refit epoch, {END_SECONDS:.0f} s to score "
+                "and report",
+                hint="more --time, fewer --epochs, or --set search.train_images=N",
+            )
+
+    def _cheapest_known(self) -> Cost:
+        """Return the cost of the cheapest ``start_with`` entry, or of the cheapest of some random draws."""
+        space = self._task.space
+        draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for entry in space.start_with or [{}] * RANDOM_DRAWS:
+            draws.enqueue_trial(dict(entry))
+        costs = []
+        for _ in range(len(space.start_with) or RANDOM_DRAWS):
+            with contextlib.suppress(SpaceError):
+                costs.append(self._cost_of(space.sample(draws.ask())))
+        if not costs:
+            raise SearchError("no configuration of the space can be built", hint="'tuner spaces check' says why")
+        return min(costs, key=lambda cost: cost.multiply_adds)
+
+    def _stop_at_the_deadline(self) -> None:
+        if self._running and self._search_seconds_left() <= 0:
+            for running in self._running.values():
+                if running.stopped_by is None:
+                    running.stopped_by = "clock"
+                    self._executor.send(running.worker, Stop(running.trial.number))
+
+    # Asking.
+
+    def _more_to_ask(self) -> bool:
+        if self._adopted:
+            return self._search_seconds_left() > 0
+        total = self._task.settings.total_trials
+        counted = len(self._running) + sum(trial.state != "refused" for trial in self._ended)
+        if total is not None and counted >= total:
+            return False
+        sampler = self._study.sampler
+        if isinstance(sampler, GridPoints) and len(self._running) + len(self._ended) >= len(sampler.points):
+            if not self._grid_announced:
+                self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
+            self._grid_announced = True
+            return False
+        return self._search_seconds_left() > self._shortest_useful()
+
+    def _shortest_useful(self) -> float:
+        """Return the seconds until a typical trial reaches its first rung: less is not worth starting one."""
+        if self._clock.limit is None:
+            return 0.0
+        costs = [trial.cost.multiply_adds for trial in self._ended if trial.cost and trial.curve]
+        if not costs:
+            return 0.0
+        typical = Cost(0, int(statistics.median(costs)))
+        return self._trial_seconds(typical, min(self._task.settings.first_rung, self._task.settings.epochs))
+
+    def _hand_out(self) -> None:
+        while self._idle and self._more_to_ask():
+            running = self._next_trial()
+            if running is None:
+                return
+            running.worker = self._idle.pop(0)
+            number = running.trial.number
+            self._running[number] = running
+            enqueued = bool(running.trial.user_attrs.get("start_with"))
+            self._observe(TrialStarted(number, running.values, running.cost, enqueued))
+            settings = self._task.settings
+            self._executor.send(
+                running.worker,
+                TrainJob(
+                    job=number,
+                    values=running.values,
+                    source=self._task.source,
+                    epochs=settings.epochs,
+                    seed=seed_for(settings.seed, "trial", number),
+                    train_images=settings.train_images,
+                ),
+            )
+
+    def _next_trial(self) -> _Running | None:
+        """Ask until a configuration is within the limits; refused ones are told at once."""
+        for _ in range(MAX_REFUSALS_IN_A_ROW):
+            if not self._more_to_ask():
+                return None
+            trial, already = self._adopted.popleft() if self._adopted else (self._study.ask(), frozenset())
+            values = self._task.space.sample(trial)
+            trial.set_user_attr("values", values)
+            reason, excess, cost = self._judge(values)
+            if cost is not None:
+                trial.set_user_attr("parameters", cost.parameters)
+                trial.set_user_attr("multiply_adds", cost.multiply_adds)
+                if not reason:
+                    return _Running(trial, -1, values, cost, already)
+            trial.set_user_attr("stopped_by", "refused")
+            trial.set_user_attr("reason", reason)
+            # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
+            trial.set_constraint("limits", excess)
+            self._end(trial, TrialState.PRUNED)
+        raise SearchError(
+            f"{MAX_REFUSALS_IN_A_ROW} configurations in a row were refused, the last one because {reason}",
+            hint="raise [limits], or narrow the space",
+        )
+
+    def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
+        """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
+        try:
+            cost = self._cost_of(values)
+        except SpaceError as error:
+            return error.message, 1.0, None
+        limits = self._task.space.limits
+        for name in ("parameters", "multiply_adds"):
+            limit, size = getattr(limits, name), getattr(cost, name)
+            if limit is not None and size > limit:
+                return f"{size:,} {name.replace('_', '-')} are over the limit of {limit:,}", size / limit - 1, cost
+        if self._clock.limit is not None:
+            refit = self._task.settings.refit_epochs * self.refit_epoch_seconds(cost)
+            share = refit / self._clock.limit
+            if share > LONGEST_REFIT_SHARE:
+                return f"its refit would take about {refit:.0f} s of --time", share / LONGEST_REFIT_SHARE - 1, cost
+        return "", 0.0, cost
+
+    def _cost_of(self, values: Values) -> Cost:
+        source = self._task.source
+        return read_configuration(values).plan(source.input_shape, len(source.class_names)).cost
+
+    # Hearing.
+
+    def _handle(self, worker: int, message: FromWorker) -> None:
+        match message:
+            case Ready():
+                self._ready.add(worker)
+                self._idle.append(worker)
+            case Built():
+                self._answer(message.job)
+            case EpochReport():
+                self._hear_epoch(self._running[message.job], message.result)
+            case Done():
+                self._finish(self._running.pop(message.job))
+            case Failed():
+                self._fail(self._running.pop(message.job), message.reason)
+            case Lost():
+                self._replace(worker, message.reason)
+
+    def _answer(self, job: int) -> None:
+        running = self._running[job]
+        if running.stopped_by is None:  # otherwise the Stop that was sent is the answer
+            self._executor.send(running.worker, Go(job))
+
+    def _hear_epoch(self, running: _Running, result: EpochResult) -> None:
+        running.curve.append(result)
+        self._pace.learn(running.cost, self._task.images, result.seconds)
+        trial = running.trial
+        if result.epoch not in running.already:
+            trial.report(result.val_accuracy or 0.0, result.epoch)
+        self._observe(EpochEnded(trial.number, result))
+        last = result.epoch >= self._task.settings.epochs
+        if running.stopped_by is None and not last and trial.should_prune():
+            running.stopped_by = "pruned"
+            self._executor.send(running.worker, Stop(trial.number))
+        else:
+            self._answer(trial.number)
+
+    def _finish(self, running: _Running) -> None:
+        trial = running.trial
+        if len(running.curve) >= self._task.settings.epochs:
+            self._store_curve(running)
+            self._end(trial, TrialState.COMPLETE, running.curve[-1].val_accuracy)
+        else:
+            epoch = len(running.curve)
+            stopped_by = running.stopped_by or "pruned"
+            why = "the clock ended the search" if stopped_by == "clock" else "behind the others at this rung"
+            trial.set_user_attr("stopped_by", stopped_by)
+            trial.set_user_attr("reason", f"stopped after epoch {epoch}: {why}")
+            self._store_curve(running)
+            self._end(trial, TrialState.PRUNED)
+        self._idle.append(running.worker)
+
+    def _fail(self, running: _Running, reason: str) -> None:
+        running.trial.set_user_attr("reason", reason)
+        self._store_curve(running)
+        self._end(running.trial, TrialState.FAIL)
+        self._idle.append(running.worker)
+        self._check_failures(reason)
+
+    def _check_failures(self, reason: str) -> None:
+        judged = [trial.state for trial in self._ended if trial.state != "refused"]
+        if len(judged) >= FAILURES_THAT_END_A_SEARCH and set(judged) == {"failed"}:
+            raise SearchError(
+                f"the first {len(judged)} trials all failed, the last one with: {reason}",
+                hint="'tuner studies' keeps them; the workers' logs are in the run folder",
+            )
+
+    def _replace(self, worker: int, reason: str) -> None:
+        """Fail what a lost worker was doing and start another one."""
+        self._lost_before_ready += worker not in self._ready
+        if self._lost_before_ready >= WORKERS_THAT_MAY_DIE_AT_START:
+            raise EnvironmentProblem(f"workers die before they are ready: {reason}", hint="the log says why")
+        if worker in self._idle:
+            self._idle.remove(worker)
+        replacement = self._executor.start()
+        self._observe(Note(f"A worker was lost ({reason}); worker {replacement} takes its place."))
+        for running in [running for running in self._running.values() if running.worker == worker]:
+            del self._running[running.trial.number]
+            running.trial.set_user_attr("reason", reason)
+            self._store_curve(running)
+            self._end(running.trial, TrialState.FAIL)
+            self._check_failures(reason)
+
+    def _store_curve(self, running: _Running) -> None:
+        running.trial.set_user_attr("curve", [dataclasses.asdict(result) for result in running.curve])
+        running.trial.set_user_attr("seconds", round(sum(result.seconds for result in running.curve), 2))
+
+    def _end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+        summary = summary_of(self._study.tell(trial, value, state=state))
+        self._ended.append(summary)
+        self._observe(TrialEnded(summary, best_trial(self._ended)))
+

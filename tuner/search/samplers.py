@@ -1,0 +1,125 @@
+"""Which values come next. What a sampler draws for trial k derives from (seed, k), whatever was resumed in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from tuner.records import Value, Values, seed_for
+from tuner.space.parameters import Choice, Fixed, Float, Int, Space
+from tuner.space.settings import SearchSettings
+
+
+class PerTrial(BaseSampler):
+    """A random sampler for the start-up trials and TPE after them, each made anew from (seed, trial number).
+
+    The same sampler seed after a resume would repeat the same trials, and TPE's own count of start-up trials depends
+    on which have ended, thus on timing.
+    """
+
+    def __init__(self, seed: int, startup_trials: int | None) -> None:
+        """Keep the seed; ``startup_trials`` None is random for ever."""
+        self._seed, self._startup = seed, startup_trials
+        self._now: BaseSampler = RandomSampler(seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Make the sampler of this trial."""
+        seed = seed_for(self._seed, "sampler", trial.number)
+        if self._startup is None or trial.number < self._startup:
+            self._now = RandomSampler(seed=seed)
+        else:
+            # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
+            self._now = TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
+        self._now.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Pass on."""
+        return self._now.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Pass on."""
+        return self._now.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # Optuna's signature
+        """Pass on."""
+        return self._now.sample_independent(study, trial, param_name, param_distribution)
+
+
+class WholeSpaceQmc(QMCSampler):
+    """Scrambled Sobol points over every parameter of a space, conditional ones included.
+
+    Optuna's own sampler takes the first trial's parameters for the space, and leaves the rest to chance.
+    """
+
+    def __init__(self, seed: int, distributions: dict[str, BaseDistribution]) -> None:
+        """Keep the distributions of all parameters."""
+        super().__init__(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
+        self._distributions = distributions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """Return the whole space; parameters that turn out inactive are not asked for."""
+        return self._distributions
+
+
+class GridPoints(BaseSampler):
+    """Every configuration of a finite space once, in an order shuffled by the seed: point k is trial k."""
+
+    def __init__(self, seed: int, points: Sequence[Values]) -> None:
+        """Shuffle the points."""
+        order = np.random.default_rng(seed_for(seed, "grid")).permutation(len(points))
+        self.points = [points[index] for index in order]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """Nothing is relative in a grid."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]  # noqa: ARG002
+    ) -> dict[str, Any]:  # fmt: skip
+        """Nothing is relative in a grid."""
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution  # noqa: ARG002
+    ) -> Value:  # fmt: skip
+        """Return the point's value."""
+        return self.points[trial.number][param_name]
+
+
+def distributions_of(space: Space) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of every parameter that varies."""
+    found: dict[str, BaseDistribution] = {}
+    for name, parameter in space.parameters.items():
+        match parameter:
+            case Int():
+                found[name] = IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+            case Float():
+                found[name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+            case Choice():
+                found[name] = CategoricalDistribution(parameter.options)
+            case Fixed():
+                pass
+    return found
+
+
+def make_sampler(settings: SearchSettings, space: Space) -> BaseSampler:
+    """Return the sampler that ``settings`` name. Raises SpaceError for a grid over an infinite space."""
+    match settings.sampler:
+        case "tpe":
+            return PerTrial(settings.seed, settings.startup_trials)
+        case "random":
+            return PerTrial(settings.seed, None)
+        case "qmc":
+            return WholeSpaceQmc(settings.seed, distributions_of(space))
+        case _:
+            return GridPoints(settings.seed, space.grid())

@@ -1,0 +1,201 @@
+"""The study: opened, created and read. Nothing else in the project touches Optuna's storage."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.event
+import sqlalchemy.exc
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.errors import EnvironmentProblem, StudyError
+from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
+from tuner.runs import Outputs, make_writable
+from tuner.space.parameters import Fixed, Space
+from tuner.space.settings import SearchSettings
+
+BUSY_MILLISECONDS = 60_000
+FACTS = "tuner"
+"""The study's user attribute that holds what it was made with."""
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a study was made with, kept in the database with it."""
+
+    space_name: str
+    space_text: str
+    space_hash: str
+    data: str
+    """The digest of the data set."""
+    settings: SearchSettings
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of ``tuner studies``."""
+
+    name: str
+    space: str
+    trials: dict[str, int]
+    """Trials by state, in the words of :class:`TrialSummary`."""
+    best_val_accuracy: float | None
+    started: datetime | None
+
+
+def open_storage(outputs: Outputs, *, create: bool) -> optuna.storages.BaseStorage:
+    """Return the storage of ``outputs``; SQLite in WAL, so that a dashboard reads while a search writes."""
+    database = outputs.database
+    if database is not None:
+        if not create and not database.exists():
+            raise StudyError(f"{database}: no studies there yet", hint="'tuner search' makes one; --out or --storage elsewhere?")
+        make_writable(database.parent) if create else None
+    try:
+        storage = optuna.storages.RDBStorage(outputs.storage)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise EnvironmentProblem(
+            f"{_without_password(outputs.storage)}: cannot be opened as a study storage: {reason}",
+            hint="an SQLite file, or an SQLAlchemy URL whose driver is installed",
+        ) from None
+    if database is not None:
+        sqlalchemy.event.listen(storage.engine, "connect", _use_wal)
+        storage.engine.dispose()  # connections made so far predate the listener
+    return storage
+
+
+def _use_wal(connection: Any, _record: object) -> None:  # noqa: ANN401  # a DB-API connection
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MILLISECONDS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFacts, space: Space) -> optuna.Study:
+    """Create a study, with the space's ``start_with`` entries waiting. Raises StudyError when it exists."""
+    if name in study_names(storage):
+        raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    study.set_metric_names(["val_accuracy"])
+    study.set_user_attr(FACTS, _to_json(facts))
+    if facts.settings.sampler != "grid":  # the grid holds them already
+        for entry in space.start_with:
+            varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
+            study.enqueue_trial(varying, user_attrs={"start_with": True})
+    return study
+
+
+def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.Study, StudyFacts]:
+    """Return a study of ours and its facts. Raises StudyError."""
+    names = study_names(storage)
+    if name not in names:
+        hint = f"there are: {', '.join(names)}" if names else "there are none yet"
+        raise StudyError(f"there is no study '{name}'", hint=hint)
+    study = optuna.load_study(storage=storage, study_name=name)
+    raw = study.user_attrs.get(FACTS)
+    if raw is None:
+        raise StudyError(f"study '{name}' was not made by tuner", hint="'tuner studies' lists those that were")
+    return study, _from_json(raw)
+
+
+def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
+    """Return the names of all studies, oldest first."""
+    return [study.study_name for study in sorted(storage.get_all_studies(), key=lambda study: study._study_id)]  # noqa: SLF001  # Optuna shows the order no other way
+
+
+def latest_study(storage: optuna.storages.BaseStorage, space: str | None = None) -> str:
+    """Return the youngest study, of ``space`` when given. Raises StudyError when there is none."""
+    for name in reversed(study_names(storage)):
+        facts = _facts_or_none(storage, name)
+        if facts is not None and space in (None, facts.space_name):
+            return name
+    raise StudyError("there is no study yet" + (f" of the space '{space}'" if space else ""), hint="'tuner search' makes one")
+
+
+def free_name(storage: optuna.storages.BaseStorage, space: str) -> str:
+    """Return ``SPACE-N`` with the first number that no study has used."""
+    used = [re.fullmatch(rf"{re.escape(space)}-(\d+)", name) for name in study_names(storage)]
+    return f"{space}-{1 + max((int(match[1]) for match in used if match), default=0)}"
+
+
+def list_studies(storage: optuna.storages.BaseStorage) -> list[StudyRow]:
+    """Return one row a study, oldest first; studies of others have no space."""
+    rows = []
+    for name in study_names(storage):
+        study = optuna.load_study(storage=storage, study_name=name)
+        facts = _facts_or_none(storage, name)
+        trials = summaries(study)
+        best = max((t.val_accuracy for t in trials if t.state == "complete" and t.val_accuracy is not None), default=None)
+        started = min((t.datetime_start for t in study.get_trials(deepcopy=False) if t.datetime_start), default=None)
+        rows.append(StudyRow(name, facts.space_name if facts else "-", count_states(trials), best, started))
+    return rows
+
+
+def summaries(study: optuna.Study) -> list[TrialSummary]:
+    """Return every trial as the report shows it, by number; those that only wait in the queue are left out."""
+    trials = study.get_trials(deepcopy=False)
+    return [summary_of(trial) for trial in trials if trial.state != TrialState.WAITING]
+
+
+def summary_of(trial: FrozenTrial) -> TrialSummary:
+    """Return one trial as the report shows it."""
+    attrs = trial.user_attrs
+    states = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: attrs.get("stopped_by", "pruned"),
+        TrialState.FAIL: "failed",
+    }
+    values: Values = attrs.get("values", dict(trial.params))
+    cost = Cost(attrs["parameters"], attrs["multiply_adds"]) if "parameters" in attrs else None
+    last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
+    return TrialSummary(
+        number=trial.number,
+        state=states.get(trial.state, "running"),
+        values=values,
+        val_accuracy=trial.value if trial.state == TrialState.COMPLETE else last,
+        curve=tuple(EpochResult(**row) for row in attrs.get("curve", [])),
+        cost=cost,
+        reason=attrs.get("reason", ""),
+        enqueued=bool(attrs.get("start_with")),
+    )
+
+
+def best_trial(trials: Sequence[TrialSummary]) -> TrialSummary | None:
+    """Return the complete trial of the highest value (the earliest of equals), or None."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.val_accuracy is not None]
+    return max(complete, key=lambda trial: (trial.val_accuracy or 0.0, -trial.number), default=None)
+
+
+def adopt(study: optuna.Study) -> list[tuple[optuna.Trial, frozenset[int]]]:
+    """Return the trials that a dead search left RUNNING, with the epochs stored of each: they run again as they are."""
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    # Optuna's own way to take a trial up again needs its id.
+    return [(optuna.Trial(study, trial._trial_id), frozenset(trial.intermediate_values)) for trial in left]  # noqa: SLF001
+
+
+def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:
+    raw = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(FACTS)
+    return None if raw is None else _from_json(raw)
+
+
+def _to_json(facts: StudyFacts) -> str:
+    return json.dumps(dataclasses.asdict(facts))
+
+
+def _from_json(raw: str) -> StudyFacts:
+    table = json.loads(raw)
+    return StudyFacts(**{**table, "settings": SearchSettings(**table["settings"])})
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+
+

@@ -1,0 +1,299 @@
+"""The kinds of parameter, and the space that they make together.
+
+A space is sampled through a :class:`Suggester`, a shape that ``optuna.Trial``, ``optuna.trial.FixedTrial`` and a
+ten-line test double all have; nothing here imports Optuna.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, assert_never
+
+from tuner.errors import SpaceError
+from tuner.records import Value, Values
+
+MAX_GRID_POINTS = 100_000
+When: TypeAlias = Mapping[str, tuple[Value, ...]]
+"""Conditions: every named parent is active and has one of the given values."""
+
+
+class Suggester(Protocol):
+    """Anything that can be asked for a value: ``optuna.Trial`` is one."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return an integer in [low, high]."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+        """Return a float in [low, high]."""
+
+    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
+        """Return one of ``choices``."""
+
+
+@dataclass(frozen=True)
+class Int:
+    """An integer in [low, high], in steps or on a log scale.
+
+    >>> Int(low=16, high=64, step=16).grid()
+    range(16, 65, 16)
+    """
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        _check_range(self.low, self.high, self.step, log=self.log)
+        if self.log and self.step != 1:
+            raise SpaceError("'log' and 'step' exclude each other", hint="drop one of them")
+        if (self.high - self.low) % self.step:
+            last = self.low + (self.high - self.low) // self.step * self.step
+            raise SpaceError(f"high = {self.high} is not low + a multiple of step", hint=f"high = {last} would be")
+
+    def suggest(self, name: str, suggester: Suggester) -> Value:
+        """Ask for a value of this kind."""
+        return suggester.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether ``value`` lies in the range and on a step."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def grid(self) -> Sequence[Value]:
+        """Return every value, lowest first."""
+        return range(self.low, self.high + 1, self.step)
+
+    def extremes(self) -> list[Value]:
+        """Return the values that bound it."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Float:
+    """A float in [low, high], in steps or on a log scale."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        _check_range(self.low, self.high, self.step, log=self.log)
+        if self.log and self.step is not None:
+            raise SpaceError("'log' and 'step' exclude each other", hint="drop one of them")
+        if self.step is not None:
+            count = (self.high - self.low) / self.step
+            if not math.isclose(count, round(count), abs_tol=1e-9):
+                raise SpaceError(f"high = {self.high} is not low + a multiple of step", hint="change one of them")
+
+    def suggest(self, name: str, suggester: Suggester) -> Value:
+        """Ask for a value of this kind."""
+        return suggester.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether ``value`` lies in the range and, within rounding, on a step."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        if self.step is None:
+            return True
+        count = (value - self.low) / self.step
+        return math.isclose(count, round(count), abs_tol=1e-9)
+
+    def grid(self) -> Sequence[Value]:
+        """Return every value, lowest first; only a float with a step has a grid."""
+        if self.step is None:
+            raise SpaceError("a float without 'step' has no grid", hint="give it a step, or fix it with --set")
+        count = round((self.high - self.low) / self.step)
+        return [min(self.high, self.low + self.step * k) for k in range(count + 1)]
+
+    def extremes(self) -> list[Value]:
+        """Return the values that bound it."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several scalars; ``bool`` parameters are the choice of false and true."""
+
+    options: tuple[Value, ...]
+    when: When = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an empty list and a value that stands twice."""
+        if not self.options:
+            raise SpaceError("options is empty", hint="name at least one value")
+        if len({(type(option), option) for option in self.options}) != len(self.options):
+            raise SpaceError("options holds a value twice", hint="name each value once")
+
+    def suggest(self, name: str, suggester: Suggester) -> Value:
+        """Ask for a value of this kind."""
+        return suggester.suggest_categorical(name, list(self.options))
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether ``value`` is one of the options, types included (1 is not true)."""
+        return any(type(option) is type(value) and option == value for option in self.options)
+
+    def grid(self) -> Sequence[Value]:
+        """Return the options as written."""
+        return list(self.options)
+
+    def extremes(self) -> list[Value]:
+        """Return the options: none bounds the others."""
+        return list(self.options)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that does not vary; it is part of every configuration and never asked for."""
+
+    value: Value
+    when: When = field(default_factory=dict)
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether ``value`` is the one."""
+        return value == self.value
+
+    def grid(self) -> Sequence[Value]:
+        """Return the value alone."""
+        return [self.value]
+
+    def extremes(self) -> list[Value]:
+        """Return the value alone."""
+        return [self.value]
+
+
+Parameter: TypeAlias = Int | Float | Choice | Fixed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes above which a configuration is refused before any training; None is no limit."""
+
+    parameters: int | None = None
+    multiply_adds: int | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """A whole search space: parameters with parents before children, limits, and known-good configurations."""
+
+    name: str
+    description: str
+    model: str
+    parameters: Mapping[str, Parameter]
+    limits: Limits = field(default_factory=Limits)
+    start_with: tuple[Values, ...] = ()
+
+    def active(self, name: str, values: Values) -> bool:
+        """Tell whether ``name`` varies, given the ``values`` of the parameters before it."""
+        when = self.parameters[name].when
+        return all(parent in values and values[parent] in allowed for parent, allowed in when.items())
+
+    def sample(self, suggester: Suggester) -> Values:
+        """Ask for every active parameter, parents first, and return the configuration."""
+        values: Values = {}
+        for name, parameter in self.parameters.items():
+            if not self.active(name, values):
+                continue
+            match parameter:
+                case Fixed():
+                    values[name] = parameter.value
+                case Int() | Float() | Choice():
+                    values[name] = parameter.suggest(name, suggester)
+                case _:
+                    assert_never(parameter)
+        return values
+
+    def check_values(self, values: Values) -> None:
+        """Raise SpaceError unless ``values`` (which may leave parameters out) lies in the space."""
+        known: Values = {}
+        for name, parameter in self.parameters.items():
+            if name in values:
+                if not parameter.contains(values[name]):
+                    raise SpaceError(f"{name} = {values[name]!r} is outside the space", hint=f"allowed: {describe(parameter)}")
+                known[name] = values[name]
+            elif isinstance(parameter, Fixed):
+                known[name] = parameter.value
+        for name in values:
+            for parent, allowed in self.parameters[name].when.items():
+                if parent in known and known[parent] not in allowed:
+                    text = " or ".join(repr(value) for value in allowed)
+                    raise SpaceError(f"{name} is only active when {parent} is {text}", hint=f"leave {name} out")
+
+    def grid(self) -> list[Values]:
+        """Return every configuration of a finite space, inactive parameters left out."""
+        points: list[Values] = [{}]
+        for name, parameter in self.parameters.items():
+            grown: list[Values] = []
+            for values in points:
+                if not self.active(name, values):
+                    grown.append(values)
+                    continue
+                try:
+                    grid = parameter.grid()
+                except SpaceError as error:
+                    raise SpaceError(f"parameters.{name}: {error.message}", hint=error.hint) from None
+                if len(grown) + len(grid) > MAX_GRID_POINTS:
+                    raise SpaceError(
+                        f"the grid has more than {MAX_GRID_POINTS:,} points",
+                        hint="fix parameters with --set parameters.NAME=VALUE, or use --sampler qmc",
+                    )
+                grown.extend({**values, name: value} for value in grid)
+            points = grown
+        return points
+
+
+def describe(parameter: Parameter) -> str:
+    """Return one phrase for the domain, for tables and errors.
+
+    >>> describe(Float(low=1e-4, high=0.1, log=True))
+    '0.0001 … 0.1, log'
+    """
+    match parameter:
+        case Int() | Float():
+            step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
+            return f"{parameter.low:g} … {parameter.high:g}{step}{', log' if parameter.log else ''}"
+        case Choice():
+            return " | ".join(str(option) for option in parameter.options)
+        case Fixed():
+            return f"= {parameter.value}"
+        case _:
+            assert_never(parameter)
+
+
+def describe_when(when: When) -> str:
+    """Return one phrase for the conditions: ``optimizer = sgd, blocks = 2 | 3``."""
+    return ", ".join(f"{parent} = {' | '.join(str(value) for value in allowed)}" for parent, allowed in when.items())
+
+
+def _check_range(low: float, high: float, step: float | None, *, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise SpaceError("low and high must be finite")
+    if low > high:
+        raise SpaceError(f"low = {low} is above high = {high}", hint="swap them")
+    if step is not None and (not math.isfinite(step) or step <= 0):
+        raise SpaceError(f"step = {step} must be positive")
+    if log and low <= 0:
+        raise SpaceError(f"a log scale needs low > 0, not {low}")
+
+
+def parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Return ``parameters`` ordered so that conditions only look back; written order is kept otherwise."""
+    ordered: dict[str, Parameter] = {}
+    waiting = dict(parameters)
+    while waiting:
+        ready = [name for name, parameter in waiting.items() if all(parent in ordered for parent in parameter.when)]
+        if not ready:
+            names = ", ".join(itertools.islice(waiting, 4))
+            raise SpaceError(f"the conditions of {names} wait for each other in a circle")
+        ordered[ready[0]] = waiting.pop(ready[0])
+    return ordered

@@ -1,0 +1,304 @@
+"""From a TOML file to a :class:`Space`: parse at the door, so that nobody downstream sees a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.resources
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import tomli_w
+
+from tuner.errors import SpaceError
+from tuner.records import Value, Values
+from tuner.space.parameters import Choice, Fixed, Float, Int, Limits, Parameter, Space, When, parents_first
+from tuner.space.settings import SearchSettings
+
+Table: TypeAlias = dict[str, Any]
+_KINDS = ("int", "float", "choice", "bool", "fixed")
+_TOP = ("description", "model", "parameters", "limits", "start_with", "search")
+
+
+@dataclass(frozen=True)
+class SpaceFile:
+    """A space file as read: the space, its own search defaults, and the text that made it, changes included."""
+
+    space: Space
+    settings: SearchSettings
+    text: str
+    """TOML of the space as searched; written into the run folder as ``space.toml``."""
+
+    @property
+    def hash(self) -> str:
+        """Return a digest of what may be sampled (parameters, limits, model), not of comments or search settings."""
+        space = self.space
+        parameters = {name: [type(p).__name__, dataclasses.asdict(p)] for name, p in space.parameters.items()}
+        facts = [space.model, parameters, dataclasses.asdict(space.limits)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the spaces that come with tuner."""
+    folder = importlib.resources.files("tuner.search_spaces")
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def builtin_text(name: str) -> str:
+    """Return the TOML text of a built-in space."""
+    if name not in builtin_names():
+        raise SpaceError(f"there is no built-in space '{name}'", hint=_nearest(name, builtin_names()))
+    return importlib.resources.files("tuner.search_spaces").joinpath(f"{name}.toml").read_text("utf-8")
+
+
+def read_space(source: str, changes: Iterable[str] = ()) -> SpaceFile:
+    """Read a space by name or path and put ``changes`` (``dotted.path=TOML value``) over it.
+
+    A ``source`` with a suffix or a slash is a path, otherwise a built-in name. Raises SpaceError naming the file, the
+    table and the key.
+    """
+    is_path = "/" in source or Path(source).suffix != ""
+    if is_path:
+        path = Path(source)
+        if path.suffix != ".toml":
+            raise SpaceError(f"{source}: a space file ends in .toml", hint="'tuner spaces copy cnn mine.toml' starts one")
+        try:
+            text = path.read_text("utf-8")
+        except FileNotFoundError:
+            raise SpaceError(f"{source}: no such file", hint="'tuner spaces' lists the built-in ones") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpaceError(f"{source}: cannot be read: {error}") from None
+    else:
+        text = builtin_text(source)
+    return parse_space(Path(source).stem, text, changes, source)
+
+
+def parse_space(name: str, text: str, changes: Iterable[str] = (), source: str = "") -> SpaceFile:
+    """Return the space in ``text``, with ``changes`` put over it. ``source`` is what errors call it."""
+    source = source or name
+    changes = list(changes)
+    try:
+        table = tomllib.loads(text)
+        for change in changes:
+            _apply(table, change)
+        if changes:
+            text = "# Changed by --set: " + ", ".join(changes) + "\n" + tomli_w.dumps(table)
+        return _parse(name, table, text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpaceError(f"{source}: not TOML: {error}") from None
+    except SpaceError as error:
+        raise SpaceError(f"{source}: {error.message}", hint=error.hint) from None
+
+
+def _apply(table: Table, change: str) -> None:
+    """Put one ``--set`` over the table: a parameter set to a bare value is fixed there."""
+    path, equals, written = change.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise SpaceError(f"--set {change}: not KEY=VALUE", hint="e.g. --set parameters.dropout=0.3")
+    try:
+        value = tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = written.strip()  # a bare word is meant as text: --set search.pruner=median
+    if keys[0] not in ("parameters", "limits", "search"):
+        raise SpaceError(f"--set {path}: starts with neither parameters, limits nor search")
+    if keys[0] == "parameters" and len(keys) > 1:
+        _known(keys[1], table.get("parameters", {}), f"--set {path}")
+        if len(keys) == 2:  # noqa: PLR2004  # parameters.NAME
+            old = table["parameters"][keys[1]]
+            table["parameters"][keys[1]] = {"type": "fixed", "value": value} | {k: old[k] for k in ("when",) if k in old}
+            table["start_with"] = [
+                {**entry, keys[1]: value} if keys[1] in entry else entry for entry in table.get("start_with", [])
+            ]
+            return
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise SpaceError(f"--set {path}: '{key}' is not a table")
+    table[keys[-1]] = value
+
+
+def _parse(name: str, table: Table, text: str) -> SpaceFile:
+    for key in table:
+        _known(key, _TOP, "top level", what="key")
+    model = table.get("model", "cnn")
+    description = table.get("description", "")
+    if not isinstance(model, str) or not isinstance(description, str):
+        raise SpaceError("model and description must be texts")
+    raw = _table(table, "parameters")
+    if not raw:
+        raise SpaceError("[parameters] is missing or empty", hint="'tuner spaces show cnn' is an example")
+    read = {key: _named(f"parameters.{key}", _parameter, value) for key, value in raw.items()}
+    parameters = parents_first(_conditions_checked(read))
+    limits = _named("limits", _limits, _table(table, "limits"))
+    space = Space(name, description, model, parameters, limits)
+    entries = table.get("start_with", [])
+    if not isinstance(entries, list):
+        raise SpaceError("start_with is not a list of tables", hint="write [[start_with]]")
+    for number, entry in enumerate(entries, 1):
+        _named(f"start_with entry {number}", lambda entry: _start_with(space, entry), entry)
+    space = dataclasses.replace(space, start_with=tuple(dict(entry) for entry in entries))
+    search = _table(table, "search")
+    names = [field.name for field in dataclasses.fields(SearchSettings)]
+    for key in search:
+        _known(key, names, "search", what="key")
+    if isinstance(search.get("time"), str):
+        search = {**search, "time": parse_seconds(search["time"])}
+    return SpaceFile(space, SearchSettings().merged(search), text)
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds of ``1h30m``, ``45m``, ``600s``, ``90`` (seconds).
+
+    >>> parse_seconds("1h30m")
+    5400.0
+    """
+    total, number = 0.0, ""
+    for character in text.strip().lower():
+        if character.isdigit() or character == ".":
+            number += character
+        elif character in "hms" and number.strip("."):
+            total += float(number) * {"h": 3600, "m": 60, "s": 1}[character]
+            number = ""
+        else:
+            number = "?"
+            break
+    try:
+        total += float(number) if number else 0.0
+    except ValueError:
+        total = 0.0
+    if total <= 0:
+        raise SpaceError(f"time '{text}' is not a duration", hint="e.g. 45m, 1h30m or 600s")
+    return total
+
+
+def _parameter(raw: object) -> Parameter:
+    if not isinstance(raw, dict):
+        if _is_value(raw):
+            return Fixed(raw)
+        raise SpaceError("is neither a table nor a value")
+    kind = raw.get("type", "fixed" if "value" in raw else None)
+    if kind is None:
+        raise SpaceError("has no 'type'", hint=f"one of {', '.join(_KINDS)}")
+    if kind not in _KINDS:
+        raise SpaceError(f"unknown type {kind!r}", hint=_nearest(str(kind), _KINDS))
+    allowed = {"int": Int, "float": Float, "choice": Choice, "bool": Choice, "fixed": Fixed}[kind]
+    fields = [field.name for field in dataclasses.fields(allowed) if not (kind == "bool" and field.name == "options")]
+    for key in raw:
+        _known(key, ["type", *fields], "", what="key")
+    when = _when(raw.get("when", {}))
+    match kind:
+        case "int":
+            return Int(_int(raw, "low"), _int(raw, "high"), _int(raw, "step", 1), log=_bool(raw, "log"), when=when)
+        case "float":
+            step = _float(raw, "step") if "step" in raw else None
+            return Float(_float(raw, "low"), _float(raw, "high"), step, log=_bool(raw, "log"), when=when)
+        case "bool":
+            return Choice((False, True), when)
+        case "choice":
+            options = raw.get("options")
+            if not isinstance(options, list) or not all(_is_value(option) for option in options):
+                raise SpaceError("options must be a list of scalars", hint='e.g. options = ["sgd", "adamw"]')
+            return Choice(tuple(options), when)
+        case _:
+            if not _is_value(raw.get("value")):
+                raise SpaceError("value must be a scalar")
+            return Fixed(raw["value"], when)
+
+
+def _when(raw: object) -> When:
+    if not isinstance(raw, dict):
+        raise SpaceError("when must be a table", hint='e.g. when = { optimizer = "sgd" }')
+    when = {parent: tuple(allowed) if isinstance(allowed, list) else (allowed,) for parent, allowed in raw.items()}
+    for parent, allowed in when.items():
+        if not allowed or not all(_is_value(value) for value in allowed):
+            raise SpaceError(f"when.{parent} must be a value or a list of values")
+    return when
+
+
+def _conditions_checked(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    for name, parameter in parameters.items():
+        for parent, allowed in parameter.when.items():
+            _known(parent, parameters, f"parameters.{name}.when")
+            for value in allowed:
+                if not parameters[parent].contains(value) and not isinstance(parameters[parent], Fixed):
+                    raise SpaceError(f"parameters.{name}.when: {parent} is never {value!r}")
+    return parameters
+
+
+def _limits(raw: Table) -> Limits:
+    for key in raw:
+        _known(key, ("parameters", "multiply_adds"), "", what="key")
+    for key in raw:
+        if _int(raw, key) < 1:
+            raise SpaceError(f"{key} must be above 0")
+    return Limits(raw.get("parameters"), raw.get("multiply_adds"))
+
+
+def _start_with(space: Space, entry: object) -> None:
+    if not isinstance(entry, dict):
+        raise SpaceError("is not a table", hint="write [[start_with]]")
+    for key, value in entry.items():
+        _known(key, space.parameters, "")
+        if not _is_value(value):
+            raise SpaceError(f"{key} must be a scalar")
+    space.check_values(entry)
+
+
+def _named(where: str, read: Callable[[Any], Any], raw: object) -> Any:  # noqa: ANN401  # a pass-through
+    try:
+        return read(raw)
+    except SpaceError as error:
+        raise SpaceError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _known(key: str, names: Iterable[str], where: str, *, what: str = "parameter") -> None:
+    names = list(names)
+    if key not in names:
+        prefix = f"{where}: " if where else ""
+        raise SpaceError(f"{prefix}unknown {what} '{key}'", hint=_nearest(key, names))
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    names = list(names)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}"
+
+
+def _table(table: Table, key: str) -> Table:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise SpaceError(f"{key} is not a table", hint=f"write [{key}]")
+    return value
+
+
+def _int(raw: Mapping[str, object], key: str, default: int | None = None) -> int:
+    value = raw.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpaceError(f"{key} = {value!r} is not a whole number" if key in raw else f"'{key}' is missing")
+    return value
+
+
+def _float(raw: Mapping[str, object], key: str) -> float:
+    value = raw.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpaceError(f"{key} = {value!r} is not a number" if key in raw else f"'{key}' is missing")
+    return float(value)
+
+
+def _bool(raw: Mapping[str, object], key: str) -> bool:
+    value = raw.get(key, False)
+    if not isinstance(value, bool):
+        raise SpaceError(f"{key} = {value!r} is neither true nor false")
+    return value
+
+
+def _is_value(value: object) -> TypeGuard[Value]:
+    return isinstance(value, bool | int | float | str)
+
+

@@ -1,0 +1,82 @@
+"""The ``[search]`` table: how a space wants to be searched, unless the command line says otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import get_args, get_type_hints
+
+from tuner.errors import SpaceError
+from tuner.records import Value
+
+SAMPLERS = ("tpe", "random", "qmc", "grid")
+PRUNERS = ("asha", "hyperband", "median", "none")
+DEFAULT_TRIALS = 30
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Every setting of a search; ``--set search.NAME=VALUE`` reaches each one."""
+
+    trials: int | None = None
+    """Total trials of the study; 30 when neither this nor ``time`` is set."""
+    time: float | None = None
+    """Wall-clock seconds of the whole command, refit and report included."""
+    epochs: int = 8
+    """What a full trial trains."""
+    refit_epochs: int = 16
+    """What the winner trains, on all images."""
+    refit_seeds: int = 2
+    workers: int | str = "auto"
+    """Worker processes, one thread each; ``auto`` is one a core."""
+    sampler: str = "tpe"
+    pruner: str = "asha"
+    seed: int = 0
+    startup_trials: int = 10
+    """Trials that TPE draws at random before it models; ``start_with`` entries count."""
+    first_rung: int = 1
+    """The epoch of the first pruning decision."""
+    reduction: int = 3
+    """One in ``reduction`` passes each rung, and rungs stand at first_rung * reduction**k."""
+    train_images: int | None = None
+    """Train on a stratified part of the training images only; None is all of them."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no search can do."""
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            allowed = get_args(hints[field.name]) or (hints[field.name],)
+            if float in allowed and type(value) is int:
+                continue
+            if type(value) not in allowed:
+                raise SpaceError(f"search.{field.name} = {value!r} is not {_kind(allowed)}")
+        for name in ("trials", "time", "epochs", "refit_epochs", "refit_seeds", "first_rung", "train_images"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SpaceError(f"search.{name} = {value} must be above 0")
+        if self.seed < 0 or self.startup_trials < 0:
+            raise SpaceError("search.seed and search.startup_trials must not be negative")
+        if self.reduction < 2:  # noqa: PLR2004  # every trial would pass every rung
+            raise SpaceError(f"search.reduction = {self.reduction} must be at least 2")
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise SpaceError(f"search.workers = {self.workers!r} is neither a number nor 'auto'")
+        if isinstance(self.workers, int) and self.workers < 1:
+            raise SpaceError(f"search.workers = {self.workers} must be above 0")
+        for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+            if getattr(self, name) not in options:
+                raise SpaceError(f"search.{name} = {getattr(self, name)!r} is unknown", hint=f"one of {', '.join(options)}")
+
+    def merged(self, changes: dict[str, Value]) -> SearchSettings:
+        """Return these settings with ``changes`` put over them; None changes nothing."""
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+
+    @property
+    def total_trials(self) -> int | None:
+        """Return the trials that end the search; None when only the clock does."""
+        return DEFAULT_TRIALS if self.trials is None and self.time is None else self.trials
+
+
+def _kind(allowed: tuple[type, ...]) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return " or ".join(names[kind] for kind in allowed if kind in names)

@@ -1,0 +1,1 @@
+"""How one network is trained, epoch by epoch. Knows nothing of Optuna."""

@@ -1,0 +1,100 @@
+"""One configuration: sampled values as an architecture and a recipe, and whether a space names only such values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+from tuner.errors import SpaceError
+from tuner.models import plan
+from tuner.models.plan import Architecture, Plan, make_plan, read_architecture
+from tuner.records import Values
+from tuner.space.parameters import Choice, Float, Int, Parameter, Space, describe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Augmentation strengths of 0 are off."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """SGD's Nesterov momentum; the other optimizers keep their own."""
+    weight_decay: float = 0.0
+    """Decoupled, on kernels only (Loshchilov & Hutter 2019)."""
+    l2: float = 0.0
+    """L2 penalty on kernels, part of the loss."""
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    """Share of all steps in which the rate climbs to ``learning_rate`` (cosine and one-cycle)."""
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 is no clipping."""
+    flip: bool = False
+    shift: int = 0
+    """Pixels, either way, in each direction."""
+    rotation: float = 0.0
+    """Degrees, either way."""
+    zoom: float = 0.0
+    """Fraction of the size, in or out."""
+    erase: int = 0
+    """Side in pixels of a square hole at a random place (DeVries & Taylor 2017, zero-filled)."""
+
+
+RECIPE_DOMAINS: dict[str, Parameter] = {
+    "optimizer": Choice(("sgd", "adam", "adamw", "rmsprop")),
+    "learning_rate": Float(1e-7, 10.0),
+    "momentum": Float(0.0, 0.999),
+    "weight_decay": Float(0.0, 1.0),
+    "l2": Float(0.0, 1.0),
+    "schedule": Choice(("constant", "cosine", "onecycle", "step")),
+    "warmup": Float(0.0, 0.9),
+    "batch_size": Int(1, 8192),
+    "label_smoothing": Float(0.0, 0.9),
+    "clip_norm": Float(0.0, 1000.0),
+    "flip": Choice((False, True)),
+    "shift": Int(0, 14),
+    "rotation": Float(0.0, 180.0),
+    "zoom": Float(0.0, 0.9),
+    "erase": Int(0, 28),
+}
+FAMILIES = {"cnn": {**plan.DOMAINS, **RECIPE_DOMAINS}}
+"""What each model family reads, with the values that it can use."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Values, read."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+    def plan(self, input_shape: tuple[int, int, int], classes: int) -> Plan:
+        """Lay the network out for images of ``input_shape`` (height, width, channels)."""
+        return make_plan(self.architecture, input_shape, classes)
+
+
+def read_configuration(values: Values) -> Configuration:
+    """Return what ``values`` of a checked space mean; what they leave out has the family's default."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    recipe = Recipe(**{name: value for name, value in values.items() if name in names})  # type: ignore[arg-type]
+    return Configuration(read_architecture(values), recipe)
+
+
+def check_space(space: Space) -> None:
+    """Raise SpaceError when ``space`` varies what its family does not read, or beyond what the family can build."""
+    if space.model not in FAMILIES:
+        raise SpaceError(f"model = '{space.model}' is unknown", hint=f"there are: {', '.join(FAMILIES)}")
+    domains = FAMILIES[space.model]
+    for name, parameter in space.parameters.items():
+        if name not in domains:
+            close = difflib.get_close_matches(name, domains, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"it reads: {', '.join(domains)}"
+            raise SpaceError(f"parameters.{name}: the model '{space.model}' does not read it", hint=hint)
+        for value in parameter.extremes():
+            if not domains[name].contains(value):
+                raise SpaceError(
+                    f"parameters.{name}: {value!r} is not for '{space.model}'", hint=f"allowed: {describe(domains[name])}"
+                )

@@ -1,0 +1,66 @@
+"""Train one network, epoch by epoch, and say after each one what it showed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tuner.data.splits import Images
+from tuner.records import EpochResult
+from tuner.training.configuration import Recipe
+from tuner.training.pipeline import batch_and_steps, make_road, plan_epoch, seed_dropout
+from tuner.training.schedule import learning_rates
+
+
+class TrainingFailed(Exception):  # noqa: N818  # reads better where it is caught
+    """The training cannot go on; the text is the reason that the study keeps."""
+
+
+def fit(  # noqa: PLR0913  # one verb with its whole sentence
+    network: keras.Model,
+    images: Images,
+    recipe: Recipe,
+    *,
+    epochs: int,
+    seed: int,
+    after_epoch: Callable[[EpochResult], bool],
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[EpochResult]:
+    """Train ``network`` for ``epochs`` and return the curve.
+
+    ``after_epoch`` hears each epoch's result and answers whether to go on; ``stopped`` is asked every few steps and
+    ends the training with Cancelled. Order, augmentation and dropout of an epoch derive from (``seed``, epoch).
+    Raises TrainingFailed when the loss is no longer finite.
+    """
+    road = make_road(network, images, recipe)
+    steps = batch_and_steps(len(images.train), recipe.batch_size)[1]
+    rates = learning_rates(recipe, steps * epochs)
+    curve: list[EpochResult] = []
+    for epoch in range(1, epochs + 1):
+        start = time.monotonic()
+        seed_dropout(network, seed, epoch)
+        plan = plan_epoch(seed, epoch, len(images.train), recipe.batch_size)
+        loss, accuracy = road.epoch(plan.order, plan.draws, rates[steps * (epoch - 1) : steps * epoch], stopped)
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"the loss is {loss} at epoch {epoch}")
+        val_loss = val_accuracy = None
+        if len(images.val):
+            val_loss, val_accuracy = loss_and_accuracy(road.logits(images.val), images.val_labels)
+        rate, seconds = float(rates[steps * epoch - 1]), time.monotonic() - start
+        curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds))
+        if not after_epoch(curve[-1]):
+            break
+    return curve
+
+
+def loss_and_accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean cross-entropy (nats) and the accuracy of ``logits`` (n, classes) for ``labels`` (n,)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -log_probabilities[np.arange(len(labels)), labels].mean()
+    return float(loss), float((logits.argmax(axis=1) == labels).mean())
