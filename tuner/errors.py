@@ -61,13 +61,13 @@ class ExportError(TunerError):
     exit_code = 7
 
 
-class EnvironmentProblem(TunerError):
+class EnvironmentProblem(TunerError):  # noqa: N818  # EnvironmentError is Python's own
     """The machine stands in the way: an unwritable folder, a port in use, a missing program."""
 
     exit_code = 8
 
 
-class InterruptedByUser(TunerError):
+class InterruptedByUser(TunerError):  # noqa: N818  # the user's wish, not an error
     """Ctrl-C or a termination signal: the study is intact and can be resumed."""
 
     exit_code = 130

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
+import datetime as dt
+import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import optuna
 
 from tuner.data.sources import Source, find
 from tuner.data.splits import VALIDATION_SHARE
 from tuner.errors import SearchError, SpaceError, StudyError
 from tuner.evaluation.refit import Refitted, refit
+from tuner.evaluation.score import score
 from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value, count_states
 from tuner.reporting.report import (
     Document,
     Facts,
     build_report,
     read_report,
+    winner_document,
     write_refit_curves,
     write_report,
     write_tables,
 )
-from tuner.runs import Outputs, commit, cores, draft_of, machine, make_writable, write_json, write_text
-from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, RefitPlan, fit_refit
-from tuner.search.coordinator import Coordinator, SearchTask
+from tuner.runs import Outputs, commit, cores, machine, make_writable, write_json, write_text
+from tuner.search.budget import END_SECONDS, FORWARD_SHARE, REFIT_MARGIN, Clock, Pace, RefitPlan, plan_refit
+from tuner.search.coordinator import Coordinator
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.pruners import make_pruner
 from tuner.search.samplers import make_sampler
@@ -44,14 +47,14 @@ from tuner.search.study import (
     study_names,
     summaries,
 )
+from tuner.search.task import SearchTask
+from tuner.search.timekeeper import Timekeeper
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
-from tuner.training.configuration import check_space
-
-if TYPE_CHECKING:
-    import optuna
+from tuner.training.configuration import check_space, read_configuration
 
 DEFAULT_SPACE = "cnn"
+CHECK_DRAWS = 200
 BINDING = ("epochs", "train_images", "seed", "sampler")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
 
@@ -101,22 +104,27 @@ def run_search(request: Request, observe: Observer) -> Document:
         source = find(request.data, lambda text: observe(Note(text)))
         study = _study(opened, source)
         write_text(folder / "space.toml", opened.space_file.text)
-        images = settings.train_images or source.n_train - round(source.n_train * VALIDATION_SHARE)
-        task = SearchTask(opened.space_file.space, settings, source, images, workers)
-        coordinator = Coordinator(study, task, executor, clock, observe)
+        validation = round(source.n_train * VALIDATION_SHARE)
+        epoch_images = (settings.train_images or source.n_train - validation) + FORWARD_SHARE * validation
+        task = SearchTask(opened.space_file.space, settings, source, epoch_images, workers)
+        time_kept = Timekeeper(task, clock, Pace.guess())
+        coordinator = Coordinator(study, task, executor, time_kept, observe)
         coordinator.run()
         facts = Facts(opened.name, opened.space_file, settings, source, clock.elapsed())
         trials = summaries(study)
         write_tables(folder, trials, opened.space_file.space)
         winner = best_trial(trials)
-        if winner is None or winner.cost is None:
+        if winner is None:
             raise SearchError(_why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
         refit = _earlier_refit(folder, winner, settings)
         refitted = None
         if refit is not None:
             observe(Note("The winner is the one of before: its refit and its test score are kept."))
         elif request.refit:
-            refitted = _refit(facts, winner, coordinator, executor, clock, observe)
+            left = clock.left() - END_SECONDS
+            epoch_seconds = REFIT_MARGIN * time_kept.refit_epoch_seconds(winner)
+            plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=workers, left=left)
+            refitted = (_refit(facts, winner, plan, executor=executor, idle=coordinator.idle, observe=observe), plan)
     if refitted is not None:
         observe(Note("Scoring the test set …"))
         refit = _score(folder, source, winner, *refitted)
@@ -168,7 +176,7 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
             f"study '{name}' was made with another space ({facts.space_hash}, now {space_file.hash})",
             hint="start a new study with --study NAME, or leave SPACE and --set out to resume with the old one",
         )
-    said = {key: value for key, value in request.settings.items() if value is not None}
+    said: dict[str, Value] = {key: value for key, value in request.settings.items() if value is not None}
     set_now = {change.partition("=")[0].removeprefix("search.") for change in request.changes}
     said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
     for key in BINDING:
@@ -202,47 +210,34 @@ def _study(opened: _Opened, source: Source) -> optuna.Study:
     return study
 
 
-def _refit(  # noqa: PLR0913  # the search's whole state goes over
+def _refit(  # noqa: PLR0913
     facts: Facts,
     winner: TrialSummary,
-    coordinator: Coordinator,
+    plan: RefitPlan,
+    *,
     executor: LocalExecutor,
-    clock: Clock,
+    idle: Sequence[int],
     observe: Observer,
-) -> tuple[Refitted, RefitPlan]:
-    """Retrain the winner within the time left."""
-    settings = facts.settings
-    assert winner.cost is not None  # noqa: S101  # a complete trial was built
-    plan = fit_refit(
-        REFIT_MARGIN * coordinator.refit_epoch_seconds(winner.cost),
-        epochs=settings.refit_epochs,
-        seeds=settings.refit_seeds,
-        workers=coordinator.workers,
-        left=clock.left() - END_SECONDS,
-    )
+) -> Refitted:
+    """Retrain the winner on the workers that searched."""
     if plan.note:
         observe(Note(f"Note: {plan.note}."))
     observe(RefitStarted(winner, plan.epochs, plan.seeds))
-    refitted = refit(
+    return refit(
         winner.values,
         facts.source,
         plan,
-        study_seed=settings.seed,
+        study_seed=facts.settings.seed,
         folder=executor.log_folder / "checkpoints",
         executor=executor,
-        idle=coordinator.idle,
+        idle=idle,
         observe=observe,
     )
-    return refitted, plan
 
 
 def _score(folder: Path, source: Source, winner: TrialSummary, refitted: Refitted, plan: RefitPlan) -> Document:
     """Score the test set once per seed and keep the first seed's model, whatever the others scored."""
-    from tuner.evaluation.score import score
-
-    result = score(refitted.models, source)
-    with draft_of(folder / "predictions.npz") as draft:
-        np.savez_compressed(draft, probabilities=result.probabilities, labels=result.labels)
+    result = score(refitted.models, source.folder, folder / "predictions.npz")
     write_refit_curves(folder, refitted)
     refitted.models[0].replace(folder / "model.keras")
     shutil.rmtree(refitted.models[0].parent)
@@ -280,7 +275,7 @@ def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:
         "versions": report["versions"],
         "commit": commit(),
         "machine": machine(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "wall_seconds": report["wall_seconds"],
         "cpu_seconds": report["cpu_seconds"],
         "seconds_left_of_time": None if clock.limit is None else round(clock.left(), 1),
@@ -290,3 +285,62 @@ def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:
 def _why_no_winner(trials: list[TrialSummary]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items()) or "none was started"
     return f"no trial was trained to its last epoch ({counts})"
+
+
+def find_best(outputs: Outputs, name: str | None) -> Document:
+    """Return a study's winner for ``tuner best``: the report's fields, ``refit`` None while it was not retrained.
+
+    Raises StudyError when there is no such study, SearchError when no trial is complete.
+    """
+    storage = open_storage(outputs, create=False)
+    name = name or latest_study(storage)
+    study, facts = load_study(storage, name)
+    trials = summaries(study)
+    winner = best_trial(trials)
+    if winner is None:
+        raise SearchError(
+            f"study '{name}': {_why_no_winner(trials)}", hint=f"'tuner search --resume --study {name}' goes on"
+        )
+    folder = outputs.run_folder(name)
+    report = read_report(folder) or {}
+    refit = report.get("refit")
+    is_current = refit is not None and refit["trial"] == winner.number and (folder / "model.keras").exists()
+    missing = (
+        f"It was not trained again on all images yet: 'tuner search --resume --study {name}' does that and scores it."
+    )
+    return {
+        **{key: report.get(key) for key in ("command", "versions", "seed", "data", "classes", "input_shape", "space")},
+        "study": name,
+        "best_trial": winner_document(trials, winner, facts.settings),
+        "refit": refit if is_current else None,
+        "missing": None if is_current else missing,
+        "rebuild": report.get("command") or f"tuner search --resume --study {name}",
+    }
+
+
+def check_space_file(source: str, changes: tuple[str, ...]) -> Document:
+    """Read and check a space, and plan random configurations of it for Fashion-MNIST's images."""
+    space = _space(Request(changes=changes), source).space
+    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    costs, refused = [], 0
+    for _ in range(CHECK_DRAWS):
+        values = space.sample(draws.ask())
+        try:
+            cost = read_configuration(values).plan((28, 28, 1), 10).cost
+        except SpaceError:
+            refused += 1
+            continue
+        limits = space.limits
+        refused += cost.parameters > (limits.parameters or math.inf) or cost.multiply_adds > (
+            limits.multiply_adds or math.inf
+        )
+        costs.append(cost)
+    if not costs:
+        raise SpaceError(f"{source}: none of {CHECK_DRAWS} random configurations can be built")
+    by_size = sorted(costs, key=lambda cost: cost.multiply_adds)
+    return {
+        "sampled": CHECK_DRAWS,
+        "refused": refused,
+        "smallest": dataclasses.asdict(by_size[0]),
+        "largest": dataclasses.asdict(by_size[-1]),
+    }

@@ -54,7 +54,7 @@ class TrialSummary:
 
     number: int
     state: str
-    """``complete``, ``pruned``, ``clock`` (stopped by --time), ``refused`` (over the limits), ``failed``, ``running``."""
+    """``complete``, ``pruned``, ``clock`` (by --time), ``refused`` (over the limits), ``failed`` or ``running``."""
     values: Values
     val_accuracy: float | None
     curve: tuple[EpochResult, ...] = ()

@@ -115,12 +115,12 @@ def cores() -> int:
 
 def commit() -> str | None:
     """Return the commit of the source tree that runs, or None for an installed package."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
     try:
         # Only a tree that tracks this very file: site-packages may lie inside somebody else's repository.
-        subprocess.run(["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)  # noqa: S603, S607
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() or None  # noqa: S603
+        _output([*git, "ls-files", "--error-unmatch", str(here)])
+        return _output([*git, "describe", "--always", "--dirty", "--abbrev=12"]) or None
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -136,3 +136,7 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  # git, fixed words

@@ -156,7 +156,9 @@ def parse_idx(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     start = 4 + 4 * content[3]
     shape = tuple(int.from_bytes(content[k : k + 4], "big") for k in range(4, start, 4))
     if len(content) - start != int(np.prod(shape)):
-        raise DataError(f"{path}: {len(content) - start} bytes where the header promises {shape}", hint="fetch it again")
+        raise DataError(
+            f"{path}: {len(content) - start} bytes where the header promises {shape}", hint="fetch it again"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

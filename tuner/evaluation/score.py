@@ -1,7 +1,14 @@
-"""The test set, once: the only module that may open ``data.holdout``."""
+"""The test set, once: the only module that may open ``data.holdout``.
+
+Models are scored in a process of their own, ``python -m tuner.evaluation.score``, so that the process that searched
+loads no TensorFlow.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.data.holdout import read_test
-from tuner.data.sources import Source
+from tuner.errors import SearchError
 from tuner.evaluation.statistics import mean_and_sd, wilson
 
 BATCH = 500
@@ -43,13 +50,31 @@ class TestScore:
         return wilson(int((self.probabilities[0].argmax(axis=1) == self.labels).sum()), len(self.labels))
 
 
-def score(models: Sequence[Path], source: Source) -> TestScore:
-    """Score each saved model on the test images of ``source``, as a user of the file would: raw pixels in."""
+def score(models: Sequence[Path], data: Path, predictions: Path) -> TestScore:
+    """Score each saved model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz)."""
+    command = [sys.executable, "-m", "tuner.evaluation.score", str(data), str(predictions), *map(str, models)]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # ourselves
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise SearchError(f"scoring the test set failed: {last[0]}", hint="'--resume' tries it again")
+    with np.load(predictions) as saved:
+        return TestScore(saved["probabilities"], saved["labels"])
+
+
+def main(data: str, predictions: str, *models: str) -> None:
+    """Predict as a user of each file would, raw pixels in, and save what came out."""
     import keras
 
-    images, labels = read_test(source)
-    probabilities = []
-    for path in models:
-        model = keras.saving.load_model(path, compile=False)
-        probabilities.append(model.predict(images, batch_size=BATCH, verbose=0))
-    return TestScore(np.stack(probabilities).astype(np.float32), labels)
+    from tuner.runs import draft_of
+
+    images, labels = read_test(Path(data))
+    probabilities = [
+        keras.saving.load_model(path, compile=False).predict(images, batch_size=BATCH, verbose=0) for path in models
+    ]
+    with draft_of(Path(predictions)) as draft:
+        np.savez_compressed(draft, probabilities=np.stack(probabilities).astype(np.float32), labels=labels)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

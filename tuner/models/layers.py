@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-class TrainingBatchNorm(keras.layers.BatchNormalization):
+class TrainingBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras is untyped
     """Batch normalisation over the channels of (n, height, width, channels) through TensorFlow's fused operation.
 
     Keras's own layer is not fused on the TensorFlow CPU path and costs 1.5 times as much per epoch of a small CNN

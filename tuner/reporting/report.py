@@ -41,15 +41,14 @@ def build_report(
 ) -> Document:
     """Return the whole result; accuracies are fractions, ``refit`` is None after ``--no-refit``."""
     counts = count_states(trials)
-    entries = [t for t in trials if t.enqueued and t.state == "complete" and t.val_accuracy is not None]
-    best_entry = max((t.val_accuracy or 0.0 for t in entries), default=None)
-    accuracy = winner.val_accuracy or 0.0
     mean = refit["test_accuracy_mean"] if refit else None
     return {
         "study": facts.study,
         "space": facts.space_file.space.name,
         "space_hash": facts.space_file.hash,
         "data": facts.source.name,
+        "classes": list(facts.source.class_names),
+        "input_shape": list(facts.source.input_shape),
         "seed": facts.settings.seed,
         "command": command_line(),
         "versions": versions(),
@@ -60,17 +59,7 @@ def build_report(
         "n_refused": counts.get("refused", 0),
         "n_failed": counts.get("failed", 0),
         "compute_saved_by_pruning": compute_saved(trials, facts.settings.epochs),
-        "best_trial": {
-            "number": winner.number,
-            "values": winner.values,
-            "val_accuracy": accuracy,
-            "epochs": len(winner.curve),
-            "train_images": facts.settings.train_images,
-            "parameters": winner.cost.parameters if winner.cost else None,
-            "multiply_adds": winner.cost.multiply_adds if winner.cost else None,
-            "origin": "start_with" if winner.enqueued else "found",
-            "gain_over_best_start_with": None if best_entry is None else accuracy - best_entry,
-        },
+        "best_trial": winner_document(trials, winner, facts.settings),
         "refit": refit,
         "baselines": [
             {
@@ -87,6 +76,24 @@ def build_report(
             "total": round(total_seconds, 1),
         },
         "cpu_seconds": round(_cpu_seconds(), 1),
+    }
+
+
+def winner_document(trials: Sequence[TrialSummary], winner: TrialSummary, settings: SearchSettings) -> Document:
+    """Return the winner: its values, what it reached in the search, and whether the search found it."""
+    accuracy = winner.val_accuracy or 0.0
+    entries = [trial for trial in trials if trial.enqueued and trial.state == "complete"]
+    best_entry = max((trial.val_accuracy or 0.0 for trial in entries), default=None)
+    return {
+        "number": winner.number,
+        "values": winner.values,
+        "val_accuracy": accuracy,
+        "epochs": len(winner.curve),
+        "train_images": settings.train_images,
+        "parameters": winner.cost.parameters if winner.cost else None,
+        "multiply_adds": winner.cost.multiply_adds if winner.cost else None,
+        "origin": "start_with" if winner.enqueued else "found",
+        "gain_over_best_start_with": None if best_entry is None else accuracy - best_entry,
     }
 
 
@@ -152,8 +159,8 @@ def as_markdown(report: Document) -> str:
     if refit:
         interval = " to ".join(f"{100 * bound:.2f}" for bound in refit["interval_95"])
         lines += [
-            f"The winner, trial {best['number']}, was trained again on all training images for {refit['epochs']} epochs "
-            f"with {len(refit['seeds'])} fresh seed(s): "
+            f"The winner, trial {best['number']}, was trained again on all training images for {refit['epochs']} "
+            f"epochs with {len(refit['seeds'])} fresh seed(s): "
             + ", ".join(f"{100 * accuracy:.2f} %" for accuracy in refit["test_accuracies"])
             + f" of the {refit['n_test']:,} test images. The first seed's model is the one in `model.keras`; its 95 % "
             f"interval (Wilson) is {interval} %.",
@@ -181,8 +188,8 @@ def as_markdown(report: Document) -> str:
     lines += [
         counts_sentence(report),
         "",
-        f"Search {seconds['search']:.0f} s, refit {seconds['refit']:.0f} s, in all {seconds['total']:.0f} s of wall clock "
-        f"and {report['cpu_seconds']:.0f} CPU seconds.",
+        f"Search {seconds['search']:.0f} s, refit {seconds['refit']:.0f} s, in all {seconds['total']:.0f} s of wall "
+        f"clock and {report['cpu_seconds']:.0f} CPU seconds.",
         "",
         "```",
         report["command"],

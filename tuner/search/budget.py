@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tuner.records import Cost
+from tuner.records import Cost, EpochResult
+from tuner.runs import cores
+from tuner.space.settings import SearchSettings
 
 FLOPS_PER_MULTIPLY_ADD = 6
 """Two for the product and the sum, thrice for forward, gradient of the inputs and gradient of the weights."""
@@ -20,8 +22,9 @@ Fitted to 28x28 networks of 1.9, 7.6 and 12.4 M multiply-adds on one thread: 26,
 (results/LOG.md)."""
 EFFICIENCY = 0.55
 """Share of the matrix-multiply peak that a training step reaches, for the guess before anything was measured."""
-START_SECONDS = 15.0
-"""From the command to the first step: reading the space and the data, loading TensorFlow, tracing."""
+FORWARD_SHARE = 1 / 3
+"""What a validation image costs beside a training image: the forward pass alone."""
+PACE_WINDOW = 30
 END_SECONDS = 25.0
 """From the last refit epoch to the prompt: loading TensorFlow, scoring the test set, writing the report."""
 REFIT_MARGIN = 1.15
@@ -33,25 +36,20 @@ class Pace:
     """Seconds of training, from what was measured so far; from the machine's matrix-multiply speed before that."""
 
     seconds_per_unit: float
-    """Per image and multiply-add (overhead included), one thread."""
-    _seen: list[float] = field(default_factory=list)
+    """Per image trained and multiply-add (overhead included), one thread."""
+    _seen: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
 
     @classmethod
     def guess(cls) -> Pace:
         """Return a pace from a short matrix multiplication on this machine."""
         return cls(FLOPS_PER_MULTIPLY_ADD / (EFFICIENCY * flops_per_thread()))
 
-    def learn(self, cost: Cost, images: int, seconds: float) -> None:
-        """Hear that an epoch over ``images`` of a network at ``cost`` took ``seconds``."""
-        self._seen.append(seconds / (images * _units(cost)))
-        self.seconds_per_unit = statistics.median(self._seen[-30:])
+    def learn(self, cost: Cost, images: float, result: EpochResult) -> None:
+        """Hear of an epoch over ``images`` at ``cost``; first epochs, which also trace, count until others come."""
+        self._seen[result.epoch == 1].append(result.seconds / (images * _units(cost)))
+        self.seconds_per_unit = statistics.median((self._seen[False] or self._seen[True])[-PACE_WINDOW:])
 
-    @property
-    def measured(self) -> bool:
-        """Tell whether an epoch was seen."""
-        return bool(self._seen)
-
-    def seconds(self, cost: Cost, images: int, epochs: int) -> float:
+    def seconds(self, cost: Cost, images: float, epochs: int) -> float:
         """Return the seconds that ``epochs`` over ``images`` of a network at ``cost`` take one worker."""
         return self.seconds_per_unit * _units(cost) * images * epochs
 
@@ -84,12 +82,13 @@ class Clock:
         return math.inf if self.limit is None else self.limit - self.elapsed()
 
 
-def fit_refit(epoch_seconds: float, *, epochs: int, seeds: int, workers: int, left: float) -> RefitPlan:
+def plan_refit(settings: SearchSettings, *, epoch_seconds: float, workers: int, left: float) -> RefitPlan:
     """Return the refit that fits into ``left`` seconds: seeds are dropped first, then epochs.
 
-    >>> fit_refit(10.0, epochs=8, seeds=4, workers=2, left=100.0).seeds
+    >>> plan_refit(SearchSettings(refit_epochs=8, refit_seeds=4), epoch_seconds=10.0, workers=2, left=100.0).seeds
     2
     """
+    epochs, seeds = settings.refit_epochs, settings.refit_seeds
     for count in range(seeds, 0, -1):
         if epoch_seconds * epochs * math.ceil(count / workers) <= left:
             note = f"{seeds - count} of {seeds} refit seeds dropped to keep --time" if count < seeds else ""
@@ -101,14 +100,12 @@ def fit_refit(epoch_seconds: float, *, epochs: int, seeds: int, workers: int, le
 
 def flops_per_thread() -> float:
     """Return the floating-point operations a second of one thread in a float32 matrix product, measured for 0.1 s."""
-    from tuner.runs import cores
-
     size = 768
     matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
     best, until = math.inf, time.monotonic() + 0.1
     while time.monotonic() < until:
         start = time.perf_counter()
-        matrix @ matrix  # noqa: B018  # timed, not used
+        matrix @ matrix  # timed, not used
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / cores()
 

@@ -6,17 +6,13 @@ own process can be timed and stopped.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import TrialState
 
-from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SearchError, SpaceError
 from tuner.records import (
     Cost,
@@ -30,21 +26,16 @@ from tuner.records import (
     Values,
     seed_for,
 )
-from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, Pace
 from tuner.search.executors import Executor
 from tuner.search.messages import Built, Done, EpochReport, Failed, FromWorker, Go, Lost, Ready, Stop, TrainJob
 from tuner.search.samplers import GridPoints
 from tuner.search.study import adopt, best_trial, summaries, summary_of
-from tuner.space.parameters import Space
-from tuner.space.settings import SearchSettings
-from tuner.training.configuration import read_configuration
+from tuner.search.task import SearchTask
+from tuner.search.timekeeper import Timekeeper
 
 MAX_REFUSALS_IN_A_ROW = 200
 FAILURES_THAT_END_A_SEARCH = 5
-LONGEST_REFIT_SHARE = 0.4
-"""Of --time: a configuration whose refit would take more is refused, because it could win and not be delivered."""
 WORKERS_THAT_MAY_DIE_AT_START = 4
-RANDOM_DRAWS = 20
 TICK_SECONDS = 0.5
 
 
@@ -63,27 +54,14 @@ class _Running:
     """``pruned`` or ``clock``, once it has been told to stop."""
 
 
-@dataclass(frozen=True)
-class SearchTask:
-    """Everything that a search is about."""
-
-    space: Space
-    settings: SearchSettings
-    source: Source
-    images: int
-    """Training images of one epoch of a trial."""
-    workers: int
-
-
 class Coordinator:
     """Runs one search to its end: the trials, the clock, or a finished grid."""
 
     def __init__(
-        self, study: optuna.Study, task: SearchTask, executor: Executor, clock: Clock, observe: Observer
+        self, study: optuna.Study, task: SearchTask, executor: Executor, time: Timekeeper, observe: Observer
     ) -> None:
         """Take the study as it is; RUNNING trials of a dead search are adopted, oldest first."""
-        self._study, self._task, self._executor, self._clock, self._observe = study, task, executor, clock, observe
-        self._pace = Pace.guess()
+        self._study, self._task, self._executor, self._time, self._observe = study, task, executor, time, observe
         self._idle: list[int] = []
         self._running: dict[int, _Running] = {}
         self._adopted = deque(adopt(study))
@@ -102,11 +80,11 @@ class Coordinator:
                 self._task.workers,
                 settings.epochs,
                 settings.total_trials,
-                self._clock.limit,
+                self._time.limit,
                 tuple(self._ended),
             )
         )
-        self._check_budget()
+        self._time.check_budget()
         while True:
             self._stop_at_the_deadline()
             self._hand_out()
@@ -114,10 +92,6 @@ class Coordinator:
                 return
             for worker, message in self._executor.receive(TICK_SECONDS):
                 self._handle(worker, message)
-
-    def refit_epoch_seconds(self, cost: Cost) -> float:
-        """Return what an epoch on all images takes one worker, from the epochs that were measured."""
-        return self._pace.seconds(cost, self._task.source.n_train, 1)
 
     @property
     def workers(self) -> int:
@@ -131,54 +105,12 @@ class Coordinator:
 
     # Time.
 
-    def _search_seconds_left(self) -> float:
-        """Return the seconds until the search must end so that the best trial can still be refitted."""
-        if self._clock.limit is None:
-            return math.inf
-        best = best_trial(self._ended)
+    def _seconds_left(self) -> float:
         costs = [running.cost for running in self._running.values()]
-        cost = best.cost if best and best.cost else (max(costs, key=lambda c: c.multiply_adds) if costs else None)
-        reserve = END_SECONDS + (self._refit_seconds(cost) if cost else 0.0)
-        return self._clock.left() - reserve
-
-    def _refit_seconds(self, cost: Cost) -> float:
-        settings = self._task.settings
-        waves = math.ceil(settings.refit_seeds / self._task.workers)
-        return REFIT_MARGIN * waves * settings.refit_epochs * self.refit_epoch_seconds(cost)
-
-    def _trial_seconds(self, cost: Cost, epochs: int) -> float:
-        return self._pace.seconds(cost, self._task.images, epochs)
-
-    def _check_budget(self) -> None:
-        """Say before any training when --time cannot hold one trial and its refit."""
-        if self._clock.limit is None:
-            return
-        cost = self._cheapest_known()
-        trial, refit = self._trial_seconds(cost, self._task.settings.epochs), self.refit_epoch_seconds(cost)
-        if trial + refit + END_SECONDS > self._clock.left():
-            raise SearchError(
-                f"--time {self._clock.limit:.0f}s cannot hold one trial: about {trial:.0f} s for its "
-                f"{self._task.settings.epochs} epochs, {refit:.0f} s for one refit epoch, {END_SECONDS:.0f} s to score "
-                "and report",
-                hint="more --time, fewer --epochs, or --set search.train_images=N",
-            )
-
-    def _cheapest_known(self) -> Cost:
-        """Return the cost of the cheapest ``start_with`` entry, or of the cheapest of some random draws."""
-        space = self._task.space
-        draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for entry in space.start_with or [{}] * RANDOM_DRAWS:
-            draws.enqueue_trial(dict(entry))
-        costs = []
-        for _ in range(len(space.start_with) or RANDOM_DRAWS):
-            with contextlib.suppress(SpaceError):
-                costs.append(self._cost_of(space.sample(draws.ask())))
-        if not costs:
-            raise SearchError("no configuration of the space can be built", hint="'tuner spaces check' says why")
-        return min(costs, key=lambda cost: cost.multiply_adds)
+        return self._time.search_seconds_left(best_trial(self._ended), costs)
 
     def _stop_at_the_deadline(self) -> None:
-        if self._running and self._search_seconds_left() <= 0:
+        if self._running and self._seconds_left() <= 0:
             for running in self._running.values():
                 if running.stopped_by is None:
                     running.stopped_by = "clock"
@@ -188,7 +120,7 @@ class Coordinator:
 
     def _more_to_ask(self) -> bool:
         if self._adopted:
-            return self._search_seconds_left() > 0
+            return self._seconds_left() > 0
         total = self._task.settings.total_trials
         counted = len(self._running) + sum(trial.state != "refused" for trial in self._ended)
         if total is not None and counted >= total:
@@ -199,17 +131,7 @@ class Coordinator:
                 self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
             self._grid_announced = True
             return False
-        return self._search_seconds_left() > self._shortest_useful()
-
-    def _shortest_useful(self) -> float:
-        """Return the seconds until a typical trial reaches its first rung: less is not worth starting one."""
-        if self._clock.limit is None:
-            return 0.0
-        costs = [trial.cost.multiply_adds for trial in self._ended if trial.cost and trial.curve]
-        if not costs:
-            return 0.0
-        typical = Cost(0, int(statistics.median(costs)))
-        return self._trial_seconds(typical, min(self._task.settings.first_rung, self._task.settings.epochs))
+        return self._seconds_left() > self._time.shortest_useful(self._ended)
 
     def _hand_out(self) -> None:
         while self._idle and self._more_to_ask():
@@ -261,24 +183,13 @@ class Coordinator:
     def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
         """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
         try:
-            cost = self._cost_of(values)
+            cost = self._task.cost_of(values)
         except SpaceError as error:
             return error.message, 1.0, None
-        limits = self._task.space.limits
-        for name in ("parameters", "multiply_adds"):
-            limit, size = getattr(limits, name), getattr(cost, name)
-            if limit is not None and size > limit:
-                return f"{size:,} {name.replace('_', '-')} are over the limit of {limit:,}", size / limit - 1, cost
-        if self._clock.limit is not None:
-            refit = self._task.settings.refit_epochs * self.refit_epoch_seconds(cost)
-            share = refit / self._clock.limit
-            if share > LONGEST_REFIT_SHARE:
-                return f"its refit would take about {refit:.0f} s of --time", share / LONGEST_REFIT_SHARE - 1, cost
-        return "", 0.0, cost
-
-    def _cost_of(self, values: Values) -> Cost:
-        source = self._task.source
-        return read_configuration(values).plan(source.input_shape, len(source.class_names)).cost
+        reason, excess = self._task.over_limits(cost)
+        if not reason:
+            reason, excess = self._time.refusal(cost)
+        return reason, excess, cost
 
     # Hearing.
 
@@ -305,7 +216,7 @@ class Coordinator:
 
     def _hear_epoch(self, running: _Running, result: EpochResult) -> None:
         running.curve.append(result)
-        self._pace.learn(running.cost, self._task.images, result.seconds)
+        self._time.learn(running.cost, result)
         trial = running.trial
         if result.epoch not in running.already:
             trial.report(result.val_accuracy or 0.0, result.epoch)
@@ -371,4 +282,3 @@ class Coordinator:
         summary = summary_of(self._study.tell(trial, value, state=state))
         self._ended.append(summary)
         self._observe(TrialEnded(summary, best_trial(self._ended)))
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from tuner.records import Value, Values, seed_for
+from tuner.records import Values, seed_for
 from tuner.space.parameters import Choice, Fixed, Float, Int, Space
 from tuner.space.settings import SearchSettings
 
@@ -31,11 +32,13 @@ class PerTrial(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
         seed = seed_for(self._seed, "sampler", trial.number)
-        if self._startup is None or trial.number < self._startup:
+        if self._startup is None or _trained_before(study, trial) < self._startup:
             self._now = RandomSampler(seed=seed)
         else:
-            # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
-            self._now = TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
+                self._now = TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
         self._now.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -53,6 +56,12 @@ class PerTrial(BaseSampler):
     ) -> Any:  # noqa: ANN401  # Optuna's signature
         """Pass on."""
         return self._now.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _trained_before(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Return how many trials before this one were handed to a worker: refused ones teach a model little."""
+    earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+    return sum(other.user_attrs.get("stopped_by") != "refused" for other in earlier)
 
 
 class WholeSpaceQmc(QMCSampler):
@@ -91,7 +100,7 @@ class GridPoints(BaseSampler):
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution  # noqa: ARG002
-    ) -> Value:  # fmt: skip
+    ) -> Any:  # noqa: ANN401  # fmt: skip
         """Return the point's value."""
         return self.points[trial.number][param_name]
 

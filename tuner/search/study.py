@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -52,13 +52,22 @@ class StudyRow:
     best_val_accuracy: float | None
     started: datetime | None
 
+    def as_document(self) -> dict[str, Any]:
+        """Return the row as JSON can hold it."""
+        return {
+            **dataclasses.asdict(self),
+            "started": self.started.isoformat(timespec="seconds") if self.started else None,
+        }
+
 
 def open_storage(outputs: Outputs, *, create: bool) -> optuna.storages.BaseStorage:
     """Return the storage of ``outputs``; SQLite in WAL, so that a dashboard reads while a search writes."""
     database = outputs.database
     if database is not None:
         if not create and not database.exists():
-            raise StudyError(f"{database}: no studies there yet", hint="'tuner search' makes one; --out or --storage elsewhere?")
+            raise StudyError(
+                f"{database}: no studies there yet", hint="'tuner search' makes one; --out or --storage elsewhere?"
+            )
         make_writable(database.parent) if create else None
     try:
         storage = optuna.storages.RDBStorage(outputs.storage)
@@ -84,7 +93,9 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
     if name in study_names(storage):
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-    study.set_metric_names(["val_accuracy"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard shows the name
+        study.set_metric_names(["val_accuracy"])
     study.set_user_attr(FACTS, _to_json(facts))
     if facts.settings.sampler != "grid":  # the grid holds them already
         for entry in space.start_with:
@@ -117,7 +128,17 @@ def latest_study(storage: optuna.storages.BaseStorage, space: str | None = None)
         facts = _facts_or_none(storage, name)
         if facts is not None and space in (None, facts.space_name):
             return name
-    raise StudyError("there is no study yet" + (f" of the space '{space}'" if space else ""), hint="'tuner search' makes one")
+    raise StudyError(
+        "there is no study yet" + (f" of the space '{space}'" if space else ""), hint="'tuner search' makes one"
+    )
+
+
+def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:
+    """Return the path of a study's page in Optuna Dashboard, or of the list of all. Raises StudyError."""
+    if name is None:
+        return "/dashboard"
+    load_study(storage, name)
+    return f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
 
 
 def free_name(storage: optuna.storages.BaseStorage, space: str) -> str:
@@ -133,7 +154,9 @@ def list_studies(storage: optuna.storages.BaseStorage) -> list[StudyRow]:
         study = optuna.load_study(storage=storage, study_name=name)
         facts = _facts_or_none(storage, name)
         trials = summaries(study)
-        best = max((t.val_accuracy for t in trials if t.state == "complete" and t.val_accuracy is not None), default=None)
+        best = max(
+            (t.val_accuracy for t in trials if t.state == "complete" and t.val_accuracy is not None), default=None
+        )
         started = min((t.datetime_start for t in study.get_trials(deepcopy=False) if t.datetime_start), default=None)
         rows.append(StudyRow(name, facts.space_name if facts else "-", count_states(trials), best, started))
     return rows
@@ -197,5 +220,3 @@ def _from_json(raw: str) -> StudyFacts:
 
 def _without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
-
-

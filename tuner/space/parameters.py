@@ -26,7 +26,9 @@ class Suggester(Protocol):
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Return an integer in [low, high]."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         """Return a float in [low, high]."""
 
     def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
@@ -219,7 +221,9 @@ class Space:
         for name, parameter in self.parameters.items():
             if name in values:
                 if not parameter.contains(values[name]):
-                    raise SpaceError(f"{name} = {values[name]!r} is outside the space", hint=f"allowed: {describe(parameter)}")
+                    raise SpaceError(
+                        f"{name} = {values[name]!r} is outside the space", hint=f"allowed: {describe(parameter)}"
+                    )
                 known[name] = values[name]
             elif isinstance(parameter, Fixed):
                 known[name] = parameter.value

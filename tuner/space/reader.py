@@ -16,12 +16,11 @@ from typing import Any, TypeAlias, TypeGuard
 import tomli_w
 
 from tuner.errors import SpaceError
-from tuner.records import Value, Values
+from tuner.records import Value
 from tuner.space.parameters import Choice, Fixed, Float, Int, Limits, Parameter, Space, When, parents_first
 from tuner.space.settings import SearchSettings
 
 Table: TypeAlias = dict[str, Any]
-_KINDS = ("int", "float", "choice", "bool", "fixed")
 _TOP = ("description", "model", "parameters", "limits", "start_with", "search")
 
 
@@ -41,6 +40,23 @@ class SpaceFile:
         parameters = {name: [type(p).__name__, dataclasses.asdict(p)] for name, p in space.parameters.items()}
         facts = [space.model, parameters, dataclasses.asdict(space.limits)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_document(self) -> Table:
+        """Return everything as JSON can hold it."""
+        space = self.space
+        return {
+            "name": space.name,
+            "description": space.description,
+            "model": space.model,
+            "hash": self.hash,
+            "parameters": {
+                name: {"type": type(parameter).__name__.lower(), **dataclasses.asdict(parameter)}
+                for name, parameter in space.parameters.items()
+            },
+            "limits": dataclasses.asdict(space.limits),
+            "start_with": list(space.start_with),
+            "search": dataclasses.asdict(self.settings),
+        }
 
 
 def builtin_names() -> list[str]:
@@ -66,7 +82,9 @@ def read_space(source: str, changes: Iterable[str] = ()) -> SpaceFile:
     if is_path:
         path = Path(source)
         if path.suffix != ".toml":
-            raise SpaceError(f"{source}: a space file ends in .toml", hint="'tuner spaces copy cnn mine.toml' starts one")
+            raise SpaceError(
+                f"{source}: a space file ends in .toml", hint="'tuner spaces copy cnn mine.toml' starts one"
+            )
         try:
             text = path.read_text("utf-8")
         except FileNotFoundError:
@@ -111,7 +129,9 @@ def _apply(table: Table, change: str) -> None:
         _known(keys[1], table.get("parameters", {}), f"--set {path}")
         if len(keys) == 2:  # noqa: PLR2004  # parameters.NAME
             old = table["parameters"][keys[1]]
-            table["parameters"][keys[1]] = {"type": "fixed", "value": value} | {k: old[k] for k in ("when",) if k in old}
+            table["parameters"][keys[1]] = {"type": "fixed", "value": value} | {
+                k: old[k] for k in ("when",) if k in old
+            }
             table["start_with"] = [
                 {**entry, keys[1]: value} if keys[1] in entry else entry for entry in table.get("start_with", [])
             ]
@@ -187,28 +207,47 @@ def _parameter(raw: object) -> Parameter:
         raise SpaceError("has no 'type'", hint=f"one of {', '.join(_KINDS)}")
     if kind not in _KINDS:
         raise SpaceError(f"unknown type {kind!r}", hint=_nearest(str(kind), _KINDS))
-    allowed = {"int": Int, "float": Float, "choice": Choice, "bool": Choice, "fixed": Fixed}[kind]
-    fields = [field.name for field in dataclasses.fields(allowed) if not (kind == "bool" and field.name == "options")]
+    keys, build = _KINDS[kind]
     for key in raw:
-        _known(key, ["type", *fields], "", what="key")
-    when = _when(raw.get("when", {}))
-    match kind:
-        case "int":
-            return Int(_int(raw, "low"), _int(raw, "high"), _int(raw, "step", 1), log=_bool(raw, "log"), when=when)
-        case "float":
-            step = _float(raw, "step") if "step" in raw else None
-            return Float(_float(raw, "low"), _float(raw, "high"), step, log=_bool(raw, "log"), when=when)
-        case "bool":
-            return Choice((False, True), when)
-        case "choice":
-            options = raw.get("options")
-            if not isinstance(options, list) or not all(_is_value(option) for option in options):
-                raise SpaceError("options must be a list of scalars", hint='e.g. options = ["sgd", "adamw"]')
-            return Choice(tuple(options), when)
-        case _:
-            if not _is_value(raw.get("value")):
-                raise SpaceError("value must be a scalar")
-            return Fixed(raw["value"], when)
+        _known(key, ("type", *keys, "when"), "", what="key")
+    return build(raw, _when(raw.get("when", {})))
+
+
+def _int_parameter(raw: Table, when: When) -> Parameter:
+    return Int(_int(raw, "low"), _int(raw, "high"), _int(raw, "step", 1), log=_bool(raw, "log"), when=when)
+
+
+def _float_parameter(raw: Table, when: When) -> Parameter:
+    step = _float(raw, "step") if "step" in raw else None
+    return Float(_float(raw, "low"), _float(raw, "high"), step, log=_bool(raw, "log"), when=when)
+
+
+def _choice_parameter(raw: Table, when: When) -> Parameter:
+    options = raw.get("options")
+    if not isinstance(options, list) or not all(_is_value(option) for option in options):
+        raise SpaceError("options must be a list of scalars", hint='e.g. options = ["sgd", "adamw"]')
+    return Choice(tuple(options), when)
+
+
+def _bool_parameter(_raw: Table, when: When) -> Parameter:
+    return Choice((False, True), when)
+
+
+def _fixed_parameter(raw: Table, when: When) -> Parameter:
+    value = raw.get("value")
+    if not _is_value(value):
+        raise SpaceError("value must be a scalar")
+    return Fixed(value, when)
+
+
+_KINDS: dict[str, tuple[tuple[str, ...], Callable[[Table, When], Parameter]]] = {
+    "int": (("low", "high", "step", "log"), _int_parameter),
+    "float": (("low", "high", "step", "log"), _float_parameter),
+    "choice": (("options",), _choice_parameter),
+    "bool": ((), _bool_parameter),
+    "fixed": (("value",), _fixed_parameter),
+}
+"""The keys of each kind of parameter beside ``type`` and ``when``, and how it is read."""
 
 
 def _when(raw: object) -> When:
@@ -300,5 +339,3 @@ def _bool(raw: Mapping[str, object], key: str) -> bool:
 
 def _is_value(value: object) -> TypeGuard[Value]:
     return isinstance(value, bool | int | float | str)
-
-

@@ -43,29 +43,39 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         """Refuse what no search can do."""
-        hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            allowed = get_args(hints[field.name]) or (hints[field.name],)
-            if float in allowed and type(value) is int:
-                continue
-            if type(value) not in allowed:
-                raise SpaceError(f"search.{field.name} = {value!r} is not {_kind(allowed)}")
-        for name in ("trials", "time", "epochs", "refit_epochs", "refit_seeds", "first_rung", "train_images"):
+        self._check_types()
+        for name in (
+            "trials",
+            "time",
+            "epochs",
+            "refit_epochs",
+            "refit_seeds",
+            "first_rung",
+            "train_images",
+            "workers",
+        ):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if not isinstance(value, str | None) and not value > 0:
                 raise SpaceError(f"search.{name} = {value} must be above 0")
         if self.seed < 0 or self.startup_trials < 0:
             raise SpaceError("search.seed and search.startup_trials must not be negative")
         if self.reduction < 2:  # noqa: PLR2004  # every trial would pass every rung
             raise SpaceError(f"search.reduction = {self.reduction} must be at least 2")
-        if isinstance(self.workers, str) and self.workers != "auto":
-            raise SpaceError(f"search.workers = {self.workers!r} is neither a number nor 'auto'")
-        if isinstance(self.workers, int) and self.workers < 1:
-            raise SpaceError(f"search.workers = {self.workers} must be above 0")
         for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
             if getattr(self, name) not in options:
-                raise SpaceError(f"search.{name} = {getattr(self, name)!r} is unknown", hint=f"one of {', '.join(options)}")
+                raise SpaceError(
+                    f"search.{name} = {getattr(self, name)!r} is unknown", hint=f"one of {', '.join(options)}"
+                )
+
+    def _check_types(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            allowed = get_args(hints[field.name]) or (hints[field.name],)
+            if type(value) not in allowed and not (float in allowed and type(value) is int):
+                raise SpaceError(f"search.{field.name} = {value!r} is not {_kind(allowed)}")
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise SpaceError(f"search.workers = {self.workers!r} is neither a number nor 'auto'")
 
     def merged(self, changes: dict[str, Value]) -> SearchSettings:
         """Return these settings with ``changes`` put over them; None changes nothing."""

@@ -96,5 +96,6 @@ def check_space(space: Space) -> None:
         for value in parameter.extremes():
             if not domains[name].contains(value):
                 raise SpaceError(
-                    f"parameters.{name}: {value!r} is not for '{space.model}'", hint=f"allowed: {describe(domains[name])}"
+                    f"parameters.{name}: {value!r} is not for '{space.model}'",
+                    hint=f"allowed: {describe(domains[name])}",
                 )

@@ -18,12 +18,13 @@ def learning_rates(recipe: Recipe, steps: int) -> npt.NDArray[np.float32]:
     warm-up, then to zero (Loshchilov & Hutter 2017); ``onecycle``: linear up over 30 % of the steps and linear down
     to zero (Smith & Topin 2018).
     """
+    factor: npt.NDArray[np.float64]
     at = (np.arange(steps) + 0.5) / steps
     match recipe.schedule:
         case "constant":
             factor = np.ones(steps)
         case "step":
-            factor = STEP_FACTOR ** sum((at > bound).astype(float) for bound in STEP_AT)
+            factor = STEP_FACTOR ** np.sum([at > bound for bound in STEP_AT], axis=0)
         case "cosine":
             rise = np.minimum(1.0, at / recipe.warmup) if recipe.warmup else np.ones(steps)
             fall = np.clip((at - recipe.warmup) / (1 - recipe.warmup), 0, 1)

@@ -1,0 +1,41 @@
+# Every target makes its own environment first: nothing but Python >= 3.11, make and a package index is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install search test check lock clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+install: $(STAMP) ## make .venv from requirements.lock, if missing or stale
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11 (make PYTHON=python3.12 ...)" >&2; exit 8; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+search: $(STAMP) ## install, fetch the data, search for about ten minutes, show the result
+	$(BIN)/tuner data fetch
+	$(BIN)/tuner search cnn --time 12m --epochs 4 --set search.train_images=10000 --refit-epochs 7 --seed 0
+
+test: $(STAMP) ## install, run the tests (about five minutes on two cores)
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## ruff, mypy, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev pyproject.toml \
+	  --no-header --no-annotate --output-file requirements.lock --upgrade
+
+clean: ## remove the environment and caches, no results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -1,0 +1,55 @@
+"""The command line. A command reads, makes one call, and hands the result to the console.
+
+Nothing heavy is imported before a command runs: ``tuner --help`` loads neither TensorFlow nor Optuna, and a test
+looks at ``sys.modules``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tuner.cli import data, results, search, spaces
+from tuner.errors import InterruptedByUser, TunerError, UsageError
+
+app = typer.Typer(
+    help="Hyperparameter search for Keras image classifiers, with an honest test score at the end.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("search")(search.search)
+app.command("best")(results.best)
+app.command("studies")(results.studies)
+app.command("dashboard")(results.dashboard)
+app.add_typer(spaces.app, name="spaces")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; every error that a user can mend is one line and its own exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        outcome = app(arguments, prog_name="tuner", standalone_mode=False)
+    except typer.TyperException as error:  # a usage error, or a file that cannot be opened
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "tuner"
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        problem: TunerError = UsageError(f"{where}: {text.rstrip('.')}", hint=f"'{where} --help' lists what there is")
+    except (typer.Abort, KeyboardInterrupt):
+        problem = InterruptedByUser("Interrupted.")
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except TunerError as error:
+        problem = error
+    else:
+        return outcome if isinstance(outcome, int) else 0
+    text = " ".join(str(problem).split())
+    print(text if isinstance(problem, InterruptedByUser) else f"error: {text}", file=sys.stderr)  # noqa: T201
+    return problem.exit_code

@@ -1,0 +1,130 @@
+"""``tuner search``."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import typer
+
+from tuner.cli.options import Data, Json, Out, Set, Storage
+from tuner.errors import InterruptedByUser, SpaceError, UsageError
+
+
+def search(  # noqa: PLR0913  # every option is one parameter
+    space: Annotated[
+        str | None, typer.Argument(help="A built-in space or a .toml file.  [default: cnn]", show_default=False)
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study.  [default: SPACE-N]", show_default=False)
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Total trials of the study.  [default: 30, unless --time]", show_default=False),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Wall clock of the whole command: 45m, 1h30m, 600s.", metavar="TIME", show_default=False),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a full trial.", show_default=False)] = None,
+    data: Data = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Worker processes; auto is one a core.", metavar="N|auto", show_default=False)
+    ] = None,
+    sampler: Annotated[
+        Literal["tpe", "random", "qmc", "grid"] | None, typer.Option(help="Which values next.", show_default=False)
+    ] = None,
+    pruner: Annotated[
+        Literal["asha", "hyperband", "median", "none"] | None,
+        typer.Option(help="Which trials go on.", show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="All randomness derives from it.", show_default=False)] = None,
+    out: Out = "results",
+    storage: Storage = None,
+    refit_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs that the winner trains.", show_default=False)
+    ] = None,
+    refit_seeds: Annotated[
+        int | None, typer.Option(min=1, help="How often the winner trains.", show_default=False)
+    ] = None,
+    no_refit: Annotated[bool, typer.Option("--no-refit", help="Search only: retrain and score nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
+    set_: Set = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
+    json: Json = False,
+) -> None:
+    """Search a space, retrain the winner, score it once on the test set, and compare it with the baselines.
+
+    Example: tuner search cnn --time 45m --seed 0
+    """
+    from tuner.console import screens
+    from tuner.experiment import Request, run_search
+    from tuner.runs import Outputs
+
+    settings = {
+        "trials": trials,
+        "time": _seconds(time),
+        "epochs": epochs,
+        "workers": _workers(workers),
+        "sampler": sampler,
+        "pruner": pruner,
+        "seed": seed,
+        "refit_epochs": refit_epochs,
+        "refit_seeds": refit_seeds,
+    }
+    request = Request(
+        space=space,
+        study=study,
+        data=data,
+        out=out,
+        storage=storage,
+        resume=resume,
+        refit=not no_refit,
+        changes=tuple(set_ or ()),
+        settings=dict(settings),
+    )
+    with _terminated_like_interrupted(), screens.progress(quiet=quiet or json) as observe:
+        try:
+            report = run_search(request, observe)
+        except KeyboardInterrupt:
+            name = observe.study
+            again = f"'tuner search --resume --study {name}' goes on with it" if name else "nothing was started"
+            raise InterruptedByUser("Interrupted.", hint=again) from None
+    if json:
+        screens.print_json(report)
+    else:
+        screens.show_result(report, str(Outputs.of(out, storage).run_folder(report["study"])))
+
+
+def _seconds(text: str | None) -> float | None:
+    from tuner.space.reader import parse_seconds
+
+    try:
+        return None if text is None else parse_seconds(text)
+    except SpaceError as error:
+        raise UsageError(f"--{error.message}", hint=error.hint) from None
+
+
+def _workers(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--workers {text}: neither a number above 0 nor 'auto'")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the search as Ctrl-C does: workers stopped, study intact."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,68 @@
+"""Progress where no terminal is: one plain line an event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tuner.console.words import duration, percent, reason_of, values_line
+from tuner.records import (
+    EpochEnded,
+    Event,
+    Note,
+    RefitEpochEnded,
+    RefitStarted,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+)
+
+
+class PlainLines:
+    """An observer that writes one line an event, each with the time since it began."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """Write each line with ``write``."""
+        self._write = write
+        self._start = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        self._write(f"[{duration(time.monotonic() - self._start):>7}] {line_of(event)}")
+
+
+def line_of(event: Event) -> str:
+    """Return one event as one line."""
+    match event:
+        case Note():
+            return event.text
+        case SearchStarted():
+            total = f"{event.trials} trials" if event.trials else "as many trials as fit"
+            limit = f" within {duration(event.seconds)}" if event.seconds else ""
+            earlier = f", {len(event.earlier)} there already" if event.earlier else ""
+            return (
+                f"Study {event.study}: space {event.space}, {total}{limit}{earlier}, "
+                f"{event.epochs} epochs each, {event.workers} workers."
+            )
+        case TrialStarted():
+            origin = ", start_with" if event.enqueued else ""
+            size = f"{event.cost.parameters:,} parameters"
+            return f"trial {event.number} starts ({size}{origin}): {values_line(event.values)}"
+        case EpochEnded():
+            result = event.result
+            return (
+                f"trial {event.number} epoch {result.epoch}: validation {percent(result.val_accuracy)}, "
+                f"loss {result.loss:.3f}, {result.seconds:.1f} s"
+            )
+        case TrialEnded():
+            trial, best = event.trial, event.best
+            so_far = f"; best so far {percent(best.val_accuracy)}, trial {best.number}" if best else ""
+            return f"trial {trial.number} {reason_of(trial)}{so_far}"
+        case RefitStarted():
+            return (
+                f"Retraining trial {event.trial.number} on all training images: "
+                f"{event.epochs} epochs, {event.seeds} seeds."
+            )
+        case RefitEpochEnded():
+            result = event.result
+            return f"refit seed {event.seed} epoch {result.epoch}: loss {result.loss:.3f}, {result.seconds:.1f} s"

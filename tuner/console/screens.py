@@ -1,0 +1,97 @@
+"""The doors that the command line knocks at: one function a screen, printing to the terminal or the pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from tuner.console import tables
+from tuner.console.live import LiveScreen
+from tuner.console.plain import PlainLines
+from tuner.data.sources import Place
+from tuner.records import Event, Observer, SearchStarted
+from tuner.reporting.report import Document
+from tuner.search.study import StudyRow
+from tuner.space.reader import SpaceFile
+
+
+class Progress:
+    """An observer that passes events on and remembers which study they are of."""
+
+    def __init__(self, show: Observer) -> None:
+        """Pass every event on to ``show``."""
+        self._show = show
+        self.study: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        if isinstance(event, SearchStarted):
+            self.study = event.study
+        self._show(event)
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool) -> Iterator[Progress]:
+    """Yield the observer that fits: a live screen on a terminal, plain lines on a pipe, nothing when quiet."""
+    console = _console()
+    if quiet:
+        yield Progress(lambda _event: None)
+    elif console.is_terminal:
+        with LiveScreen(console) as screen:
+            yield Progress(screen)
+    else:
+        yield Progress(PlainLines(say))
+
+
+def say(text: str) -> None:
+    """Print one plain line."""
+    print(text, flush=True)  # noqa: T201  # this is where printing happens
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document."""
+    say(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def show_result(report: Document, folder: str) -> None:
+    """Print what a search found."""
+    tables.show_result(_console(), report, folder)
+
+
+def show_best(best: Document, folder: str, written: list[str]) -> None:
+    """Print a study's winner, and what was exported."""
+    tables.show_best(_console(), best, folder)
+    for path in written:
+        say(f"wrote {path}")
+
+
+def show_spaces(found: list[SpaceFile]) -> None:
+    """Print the built-in spaces."""
+    tables.show_spaces(_console(), found)
+
+
+def show_space(space_file: SpaceFile) -> None:
+    """Draw one space."""
+    tables.show_space(_console(), space_file)
+
+
+def show_check(name: str, found: Document) -> None:
+    """Print what a checked space can make."""
+    tables.show_check(_console(), name, found)
+
+
+def show_studies(rows: list[StudyRow]) -> None:
+    """Print the studies."""
+    tables.show_studies(_console(), rows)
+
+
+def show_places(found: list[Place]) -> None:
+    """Print where Fashion-MNIST was looked for."""
+    tables.show_places(_console(), found)
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,66 @@
+"""Small phrases that the screens share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuner.records import TrialSummary, Value, Values
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction as per cent.
+
+    >>> percent(0.9234)
+    '92.34 %'
+    """
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a clock shows them.
+
+    >>> duration(3725)
+    '1:02:05'
+    """
+    whole = max(0, int(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def value_text(value: Value) -> str:
+    """Return one value, floats at four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def values_line(values: Values, beside: Values | None = None) -> str:
+    """Return ``name=value`` pairs; with ``beside`` only those that differ from it."""
+    shown = {name: value for name, value in values.items() if beside is None or beside.get(name) != value}
+    return " ".join(f"{name}={value_text(value)}" for name, value in shown.items()) or "the same values"
+
+
+def sparkline(shares: Sequence[float], low: float, high: float) -> str:
+    """Return one bar a value, the lowest bar at ``low`` and the highest at ``high``.
+
+    >>> sparkline([0.5, 0.7, 0.9], 0.5, 0.9)
+    '▁▄█'
+    """
+    span = max(high - low, 1e-9)
+    positions = (min(1.0, max(0.0, (share - low) / span)) for share in shares)
+    return "".join(BARS[int(position * (len(BARS) - 1))] for position in positions)
+
+
+def reason_of(trial: TrialSummary) -> str:
+    """Return how a trial ended, in a phrase."""
+    if trial.state == "complete":
+        return f"complete: validation {percent(trial.val_accuracy)} after {len(trial.curve)} epochs"
+    return f"{trial.state}: {trial.reason}" if trial.reason else trial.state
+
+
+def counts_line(counts: dict[str, int]) -> str:
+    """Return the trials by state, those that users look for first always there."""
+    always = {"complete": 0, "pruned": 0, "refused": 0, "failed": 0}
+    return " · ".join(
+        f"{count} {'by the clock' if state == 'clock' else state}" for state, count in {**always, **counts}.items()
+    )

@@ -1,0 +1,1 @@
+"""The model, taken away."""

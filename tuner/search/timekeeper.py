@@ -1,0 +1,90 @@
+"""The wall-clock promise: what of ``--time`` is left for the search when the winner's refit is kept back."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from tuner.errors import SearchError
+from tuner.records import Cost, EpochResult, TrialSummary
+from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, Pace
+from tuner.search.task import SearchTask
+
+LONGEST_REFIT_SHARE = 0.5
+"""Of --time: a configuration whose refit would take more is refused, because it could win and not be delivered.
+
+The cheapest known configuration is never refused for that."""
+LONGEST_REFIT_PART = 0.7
+"""Of --time, kept for the refit at the most: on a slow machine the refit is cut, so that a search remains."""
+
+
+class Timekeeper:
+    """Measures epochs, and from them answers every question about time."""
+
+    def __init__(self, task: SearchTask, clock: Clock, pace: Pace) -> None:
+        """Know the task, the clock that runs, and a first guess of the pace."""
+        self._task, self._clock, self._pace = task, clock, pace
+        self._cheapest = task.cheapest_known()
+
+    @property
+    def limit(self) -> float | None:
+        """Return the seconds of the whole command; None is no limit."""
+        return self._clock.limit
+
+    def learn(self, cost: Cost, result: EpochResult) -> None:
+        """Hear that a trial's epoch has ended."""
+        self._pace.learn(cost, self._task.epoch_images, result)
+
+    def check_budget(self) -> None:
+        """Say before any training when --time cannot hold one trial and its refit. Raises SearchError."""
+        if self._clock.limit is None:
+            return
+        epochs = self._task.settings.epochs
+        trial = self._pace.seconds(self._cheapest, self._task.epoch_images, epochs)
+        refit = self._refit_epoch(self._cheapest)
+        if trial + refit + END_SECONDS > self._clock.left():
+            raise SearchError(
+                f"--time {self._clock.limit:.0f}s cannot hold one trial: about {trial:.0f} s for its {epochs} epochs, "
+                f"{refit:.0f} s for one refit epoch, {END_SECONDS:.0f} s to score and report",
+                hint="more --time, fewer --epochs, or --set search.train_images=N",
+            )
+
+    def refusal(self, cost: Cost) -> tuple[str, float]:
+        """Return why a configuration at ``cost`` cannot be refitted in time, and by how much; or an empty reason."""
+        if self._clock.limit is None or cost.multiply_adds <= self._cheapest.multiply_adds:
+            return "", 0.0
+        refit = self._task.settings.refit_epochs * self._refit_epoch(cost)
+        excess = refit / self._clock.limit / LONGEST_REFIT_SHARE - 1
+        return (f"its refit would take about {refit:.0f} s of --time", excess) if excess > 0 else ("", 0.0)
+
+    def search_seconds_left(self, best: TrialSummary | None, running: Sequence[Cost]) -> float:
+        """Return the seconds until the search must end so that ``best`` (or what runs) can still be refitted."""
+        if self._clock.limit is None:
+            return math.inf
+        if best is not None:
+            epoch = self.refit_epoch_seconds(best)
+        else:
+            epoch = max(self._refit_epoch(cost) for cost in (running or [self._cheapest]))
+        settings = self._task.settings
+        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        refit = min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, LONGEST_REFIT_PART * self._clock.limit)
+        return self._clock.left() - END_SECONDS - refit
+
+    def shortest_useful(self, ended: Sequence[TrialSummary]) -> float:
+        """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one."""
+        sizes = [trial.cost.multiply_adds for trial in ended if trial.cost and trial.curve]
+        if self._clock.limit is None or not sizes:
+            return 0.0
+        epochs = min(self._task.settings.first_rung, self._task.settings.epochs)
+        return self._pace.seconds(Cost(0, int(statistics.median(sizes))), self._task.epoch_images, epochs)
+
+    def refit_epoch_seconds(self, trial: TrialSummary) -> float:
+        """Return what an epoch on all images takes one worker, measured on the trial itself where it can be."""
+        if len(trial.curve) > 1:
+            own = statistics.median(result.seconds for result in trial.curve[1:])
+            return own * self._task.source.n_train / self._task.epoch_images
+        return self._refit_epoch(trial.cost or self._cheapest)
+
+    def _refit_epoch(self, cost: Cost) -> float:
+        return self._pace.seconds(cost, self._task.source.n_train, 1)
