@@ -153,7 +153,7 @@ class LiveScreen:
         return table
 
     def _footer(self) -> Group:
-        lines: list[Text] = []
+        lines: list[Text] = [Text()]
         if self._best:
             text = f"best: trial {self._best.number}, validation {percent(self._best.val_accuracy)}"
             lines.append(Text(text, style="bold green"))

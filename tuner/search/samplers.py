@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from tuner.records import Values, seed_for
+from tuner.search.study import experimental
 from tuner.space.parameters import Choice, Fixed, Float, Int, Space
 from tuner.space.settings import SearchSettings
 
@@ -35,8 +35,7 @@ class PerTrial(BaseSampler):
         if self._startup is None or _trained_before(study, trial) < self._startup:
             self._now = RandomSampler(seed=seed)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            with experimental():
                 # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
                 self._now = TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
         self._now.before_trial(study, trial)
@@ -72,7 +71,8 @@ class WholeSpaceQmc(QMCSampler):
 
     def __init__(self, seed: int, distributions: dict[str, BaseDistribution]) -> None:
         """Keep the distributions of all parameters."""
-        super().__init__(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
+        with experimental():
+            super().__init__(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
         self._distributions = distributions
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002

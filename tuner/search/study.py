@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,13 +89,20 @@ def _use_wal(connection: Any, _record: object) -> None:  # noqa: ANN401  # a DB-
         connection.execute(f"PRAGMA {pragma}")
 
 
+@contextlib.contextmanager
+def experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental without a warning to the user, who did not choose it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
 def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFacts, space: Space) -> optuna.Study:
     """Create a study, with the space's ``start_with`` entries waiting. Raises StudyError when it exists."""
     if name in study_names(storage):
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard shows the name
+    with experimental():
         study.set_metric_names(["val_accuracy"])
     study.set_user_attr(FACTS, _to_json(facts))
     if facts.settings.sampler != "grid":  # the grid holds them already

@@ -7,6 +7,8 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from tuner.space.parameters import Choice, Fixed, Float, Int, Limits, Parameter,
 from tuner.space.settings import SearchSettings
 
 Table: TypeAlias = dict[str, Any]
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")
 _TOP = ("description", "model", "parameters", "limits", "start_with", "search")
 
 
@@ -178,20 +182,9 @@ def parse_seconds(text: str) -> float:
     >>> parse_seconds("1h30m")
     5400.0
     """
-    total, number = 0.0, ""
-    for character in text.strip().lower():
-        if character.isdigit() or character == ".":
-            number += character
-        elif character in "hms" and number.strip("."):
-            total += float(number) * {"h": 3600, "m": 60, "s": 1}[character]
-            number = ""
-        else:
-            number = "?"
-            break
-    try:
-        total += float(number) if number else 0.0
-    except ValueError:
-        total = 0.0
+    match = _DURATION.fullmatch(text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
     if total <= 0:
         raise SpaceError(f"time '{text}' is not a duration", hint="e.g. 45m, 1h30m or 600s")
     return total
@@ -201,11 +194,11 @@ def _parameter(raw: object) -> Parameter:
     if not isinstance(raw, dict):
         if _is_value(raw):
             return Fixed(raw)
-        raise SpaceError("is neither a table nor a value")
+        raise SpaceError("is neither a table nor a finite value")
     kind = raw.get("type", "fixed" if "value" in raw else None)
     if kind is None:
         raise SpaceError("has no 'type'", hint=f"one of {', '.join(_KINDS)}")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise SpaceError(f"unknown type {kind!r}", hint=_nearest(str(kind), _KINDS))
     keys, build = _KINDS[kind]
     for key in raw:
@@ -338,4 +331,5 @@ def _bool(raw: Mapping[str, object], key: str) -> bool:
 
 
 def _is_value(value: object) -> TypeGuard[Value]:
-    return isinstance(value, bool | int | float | str)
+    """Tell whether ``value`` is a finite scalar: nan equals nothing, not even itself."""
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))

@@ -134,17 +134,16 @@ class PlainRoad:
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
-        logs: dict[str, float] = {}
+        loss = correct = 0.0
         for step, indices in enumerate(order):
             if step % STEPS_BETWEEN_QUESTIONS == 0 and stopped():
                 raise Cancelled
             x = augment(ops.convert_to_tensor(self.images.train[indices].astype(np.float32)), draws[step], self.recipe)
             y = np.eye(self.images.classes, dtype=np.float32)[self.images.train_labels[indices]]
             self.network.optimizer.learning_rate = float(rates[step])
-            if step == 0:
-                self.network.reset_metrics()
-            logs = self.network.train_on_batch(x, y, return_dict=True)
-        return float(logs["loss"]), float(logs["accuracy"])
+            logs = self.network.train_on_batch(x, y, return_dict=True)  # of this batch alone
+            loss, correct = loss + float(logs["loss"]), correct + float(logs["accuracy"])
+        return loss / len(order), correct / len(order)
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return float32 (n, classes) in inference mode."""

@@ -1,0 +1,150 @@
+"""What the tests share: real Fashion-MNIST, small slices of it, and the command line as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from tuner.data.sources import PARTS, Source, find, open_folder, parse_idx, read_bytes
+
+# A space whose networks train in a second on the small slice.
+SMALL_SPACE = """
+description = "for the tests"
+model = "cnn"
+
+[parameters.blocks]
+type = "fixed"
+value = 2
+
+[parameters.filters_1]
+type = "int"
+low = 4
+high = 12
+step = 4
+
+[parameters.filters_2]
+type = "int"
+low = 4
+high = 12
+step = 4
+
+[parameters.dense_units]
+type = "choice"
+options = [0, 16]
+
+[parameters.optimizer]
+type = "choice"
+options = ["sgd", "adam"]
+
+[parameters.momentum]
+type = "float"
+low = 0.5
+high = 0.95
+when = { optimizer = "sgd" }
+
+[parameters.learning_rate]
+type = "float"
+low = 1e-4
+high = 1e-1
+log = true
+
+[parameters.batch_size]
+type = "fixed"
+value = 32
+
+[[start_with]]
+filters_1 = 8
+filters_2 = 12
+dense_units = 16
+optimizer = "adam"
+learning_rate = 5e-3
+
+[search]
+epochs = 4
+refit_epochs = 3
+refit_seeds = 2
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the tests that train for minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--run-slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="trains for minutes: --run-slow, as .ci/run does"))
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="session")
+def fashion() -> Source:
+    return find(None, print)
+
+
+@pytest.fixture(scope="session")
+def small_folder(fashion: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1,200 training and 300 test images of Fashion-MNIST as IDX files."""
+    folder = tmp_path_factory.mktemp("small")
+    for part in PARTS:
+        array = parse_idx(read_bytes(fashion.folder, part), fashion.folder / part)
+        write_idx(folder / part, array[: 1200 if part.startswith("train") else 300])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(small_folder: Path) -> Source:
+    return open_folder(small_folder)
+
+
+@pytest.fixture
+def space_path(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL_SPACE, "utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def tuner(tmp_path: Path) -> Callable[..., Done]:
+    """Run ``tuner`` as a user does, in an empty folder."""
+
+    def run(*arguments: object, timeout: float = 240) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuner", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run

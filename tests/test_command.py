@@ -1,0 +1,312 @@
+"""The whole road as a user walks it: the real command, real workers, a slice of the real images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tuner.data.sources import PARTS
+from tuner.search.executors.local import LocalExecutor
+from tuner.search.messages import Lost, Ready
+
+from .conftest import Done
+
+Tuner = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    small_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict, subprocess.CompletedProcess[str]]:
+    """One search from the command line, and the folder that it left."""
+    from .conftest import SMALL_SPACE
+
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "small.toml").write_text(SMALL_SPACE, "utf-8")
+    command = [sys.executable, "-m", "tuner", "search", "small.toml", "--trials", "6", "--workers", "2", "--seed", "0",
+               "--data", str(small_folder), "--json"]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done
+
+
+def test_json_is_the_only_thing_on_stdout_and_nothing_is_on_stderr(searched: tuple) -> None:
+    assert searched[2].stdout.startswith("{")
+    assert searched[2].stderr == ""
+
+
+def test_the_report_says_everything_that_was_promised(searched: tuple) -> None:
+    _, report, _ = searched
+
+    assert {
+        "study", "space", "space_hash", "seed", "command", "versions", "n_trials", "n_complete", "n_pruned", "n_refused",
+        "n_failed", "compute_saved_by_pruning", "best_trial", "refit", "baselines", "wall_seconds",
+    } <= set(report)  # fmt: skip
+    assert {"number", "values", "val_accuracy", "epochs", "origin"} <= set(report["best_trial"])
+    refit = report["refit"]
+    assert {"epochs", "seeds", "test_accuracies", "test_accuracy_mean", "test_accuracy_sd", "interval_95"} <= set(refit)
+    assert (report["study"], report["n_trials"], refit["epochs"], len(refit["seeds"])) == ("small-1", 6, 3, 2)
+    assert report["n_complete"] + report["n_pruned"] == 6
+    assert set(report["wall_seconds"]) == {"search", "refit", "total"}
+    low, high = refit["interval_95"]
+    assert 0.5 < low < refit["test_accuracies"][0] < high < 1  # it has learnt
+    assert report["baselines"] == []  # not the published data: nothing to compare with
+
+
+def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple) -> None:
+    folder, report, _ = searched
+    run = folder / "results" / "runs" / "small-1"
+
+    assert {path.name for path in run.iterdir()} == {
+        "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
+        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log",
+    }  # fmt: skip
+    assert json.loads((run / "report.json").read_text()) == report
+    with (run / "trials.csv").open() as file:
+        trials = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in trials] == list(range(6))
+    assert list(trials[0])[:7] == [
+        "number", "state", "val_accuracy", "epochs_trained", "seconds", "parameters", "multiply_adds",
+    ]  # fmt: skip
+    assert "learning_rate" in trials[0]
+    with (run / "curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    assert len(curves) == sum(int(row["epochs_trained"]) for row in trials)
+    best = report["best_trial"]
+    last = [row for row in curves if int(row["number"]) == best["number"]][-1]
+    assert float(last["val_accuracy"]) == best["val_accuracy"]
+    with np.load(run / "predictions.npz") as saved:
+        assert saved["probabilities"].shape == (2, 300, 10)
+        right = (saved["probabilities"].argmax(2) == saved["labels"]).mean(1)
+    assert right.tolist() == pytest.approx(report["refit"]["test_accuracies"])
+
+
+def test_the_exported_model_loads_where_tuner_is_not_and_predicts_the_same(searched: tuple, small_folder: Path) -> None:
+    folder, _, _ = searched
+    command = [sys.executable, "-m", "tuner", "best", "--export", "away", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert [Path(path).name for path in json.loads(done.stdout)["exported"]] == [
+        "model.keras", "labels.json", "model_card.md",
+    ]  # fmt: skip
+
+    code = """
+import sys; sys.modules["tuner"] = None  # importing it would fail
+import json, keras, numpy as np
+images = np.frombuffer(open(sys.argv[1], "rb").read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
+model = keras.saving.load_model("away/model.keras")
+np.save("probabilities.npy", model.predict(images, verbose=0, batch_size=7))
+assert len(json.load(open("away/labels.json"))) == model.output_shape[1] == 10
+"""
+    subprocess.run([sys.executable, "-c", code, str(small_folder / PARTS[2])], cwd=folder, check=True, timeout=100)
+
+    with np.load(folder / "results/runs/small-1/predictions.npz") as saved:
+        np.testing.assert_allclose(np.load(folder / "probabilities.npy"), saved["probabilities"][0], atol=1e-6)
+    card = (folder / "away" / "model_card.md").read_text()
+    assert "uint8" in card
+    assert "95 % interval" in card
+
+
+def test_best_and_studies_show_the_search(searched: tuple) -> None:
+    folder, report, _ = searched
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "tuner", *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    best = run("best")
+    assert f"trial {report['best_trial']['number']}" in best
+    assert f"{100 * report['refit']['test_accuracy_mean']:.2f}" in best
+    assert "tuner search small.toml" in best
+    row = json.loads(run("studies", "--json"))[0]
+    assert (row["name"], sum(row["trials"].values())) == ("small-1", 6)
+    assert row["best_val_accuracy"] == report["best_trial"]["val_accuracy"]
+
+
+def test_a_trials_curve_depends_on_its_values_and_seed_only(
+    searched: tuple, tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    _, first, _ = searched
+    again = tuner(
+        "search", space_path, "--trials", 6, "--workers", 1, "--seed", 0, "--data", small_folder, "--no-refit", "--json"
+    )
+    assert again.code == 0, again.err
+
+    def curves(folder: Path) -> dict[str, list[list[str]]]:
+        found: dict[str, list[list[str]]] = {}
+        with (folder / "results/runs/small-1/curves.csv").open() as file:
+            for number, *row, _seconds in list(csv.reader(file))[1:]:
+                found.setdefault(number, []).append(row)
+        return found
+
+    one, two = curves(searched[0]), curves(space_path.parent)
+    assert set(one) == set(two)
+    for number, rows in one.items():
+        shared = min(len(rows), len(two[number]))  # another timing may prune elsewhere
+        assert rows[:shared] == two[number][:shared]
+    assert again.document["refit"] is None
+    assert again.document["seed"] == first["seed"]
+
+
+def test_no_refit_says_what_is_missing_and_resume_adds_it(tuner: Tuner, space_path: Path, small_folder: Path) -> None:
+    options = ["--workers", 1, "--data", small_folder]
+    assert tuner("search", space_path, "--trials", 2, "--no-refit", *options).code == 0
+
+    best = tuner("best")
+    refused = tuner("best", "--export", "away")
+    resumed = tuner("search", "--resume", "--trials", 3, *options, "--json")
+
+    assert "tuner search --resume --study small-1" in best.out
+    assert refused.code == 7
+    assert "no retrained model" in refused.err
+    assert resumed.code == 0, resumed.err
+    assert resumed.document["n_trials"] == 3
+    assert resumed.document["refit"]["test_accuracy_mean"] > 0.4
+    assert resumed.document["space_hash"] == json.loads(tuner("spaces", "show", space_path, "--json").out)["hash"]
+    # Again, with nothing left to do: the test set is not scored a second time.
+    kept = tuner("search", "--resume", "--trials", 3, *options)
+    assert "refit and its test score are kept" in kept.out
+    assert tuner("search", space_path, "--study", "small-1", *options).code == 5
+
+
+def test_plain_lines_on_a_pipe_tell_every_event(tuner: Tuner, space_path: Path, small_folder: Path) -> None:
+    done = tuner("search", space_path, "--trials", 2, "--workers", 1, "--epochs", 2, "--refit-seeds", 1,
+                 "--refit-epochs", 1, "--data", small_folder)  # fmt: skip
+
+    assert done.code == 0, done.err
+    for said in ("Study small-1", "trial 0 starts", "start_with", "trial 0 epoch 2: validation", "trial 0 complete",
+                 "Retraining trial", "refit seed 0 epoch 1", "Test accuracy", "pruner saved"):  # fmt: skip
+        assert said in done.out
+    assert "\x1b" not in done.out
+
+
+def _start_search(folder: Path, space_path: Path, data: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tuner", "search", str(space_path), "--trials", "5", "--workers", "2", "--seed", "0",
+               "--data", str(data), "--pruner", "none", "--epochs", "8", "--no-refit"]  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored; this one is to be in the foreground wherever it runs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
+    )
+
+
+def _wait_for(process: subprocess.Popen[str], said: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if said in line:
+            return
+    raise AssertionError(process.stderr.read() if process.stderr else "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"])
+def test_an_interrupted_search_leaves_a_study_that_resume_ends(
+    number: signal.Signals, tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    process = _start_search(space_path.parent, space_path, small_folder)
+    _wait_for(process, "epoch 2")
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "tuner search --resume --study small-1" in said
+    assert "Traceback" not in said
+    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json")
+    assert resumed.document["n_trials"] == resumed.document["n_complete"] == 5
+
+
+def test_kill_9_of_the_search_leaves_no_workers_and_a_study_that_resume_ends_the_same(
+    tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    process = _start_search(space_path.parent, space_path, small_folder)
+    _wait_for(process, "epoch 3")
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    process.kill()
+    process.communicate()
+
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json").document
+    whole = tuner("search", space_path, "--study", "whole", "--trials", 5, "--workers", 2, "--seed", 0, "--pruner", "none",
+                  "--epochs", 8, "--data", small_folder, "--no-refit", "--json").document  # fmt: skip
+    assert resumed["n_trials"] == resumed["n_complete"] == 5
+    assert resumed["best_trial"] == whole["best_trial"]
+
+
+def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_path: Path) -> None:
+    executor = LocalExecutor(tmp_path)
+    number = executor.start()
+    heard: list[object] = []
+    deadline = time.monotonic() + 60
+    while not heard and time.monotonic() < deadline:
+        heard = executor.receive(1.0)
+
+    assert heard[0][0] == number
+    assert isinstance(heard[0][1], Ready)
+    os.kill(executor._workers[number].process.pid, signal.SIGKILL)
+    lost = executor.receive(5.0)
+    assert lost == [(number, Lost("the worker process was ended by SIGKILL"))]
+    executor.close()
+
+
+def test_the_dashboard_serves_the_study(searched: tuple) -> None:
+    folder, _, _ = searched
+    command = [sys.executable, "-m", "tuner", "dashboard", "small-1", "--port", "18473"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline()
+        assert "http://127.0.0.1:18473/dashboard/studies/1" in address
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:18473/api/studies", timeout=5) as answer:
+                    studies = json.load(answer)["study_summaries"]
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.3)
+        assert [study["study_name"] for study in studies] == ["small-1"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = """
+import sys
+from tuner.cli import run
+assert run(["--help"]) == 0 and run(["search", "--help"]) == 0
+loaded = {"tensorflow", "keras", "optuna", "matplotlib", "numpy", "rich.live"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_search_loads_no_tensorflow_into_the_process_that_owns_the_study() -> None:
+    code = """
+import sys
+import tuner.experiment, tuner.console.screens, tuner.evaluation.score
+assert not {"tensorflow", "keras"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

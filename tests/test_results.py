@@ -1,0 +1,160 @@
+"""Error bars and screens."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tuner.console.live import LiveScreen
+from tuner.console.plain import PlainLines
+from tuner.evaluation.statistics import mean_and_sd, wilson
+from tuner.records import (
+    Cost,
+    EpochEnded,
+    EpochResult,
+    Note,
+    RefitEpochEnded,
+    RefitStarted,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+    TrialSummary,
+)
+from tuner.reporting.report import as_markdown
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_wilson_interval_is_that_of_the_textbook(correct: int, total: int, low: float, high: float) -> None:
+    assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    assert mean_and_sd([0.9]) == (0.9, None)
+    mean, sd = mean_and_sd([0.9, 0.92])
+    assert mean == pytest.approx(0.91)
+    assert sd == pytest.approx(0.0141421, abs=1e-6)
+
+
+def _epoch(number: int, accuracy: float | None) -> EpochResult:
+    return EpochResult(number, 0.5, 0.8, 0.6 if accuracy else None, accuracy, 1e-3, 12.5)
+
+
+BEST = TrialSummary(
+    0, "complete", {"filters_1": 24, "optimizer": "adamw", "flip": True}, 0.8888, (_epoch(1, 0.8), _epoch(2, 0.8888))
+)
+EVENTS = [
+    SearchStarted("cnn-1", "cnn", 2, 4, 20, 720.0),
+    TrialStarted(0, BEST.values, Cost(136_738, 4_271_040), enqueued=True),
+    TrialEnded(BEST, BEST),
+    TrialStarted(1, {**BEST.values, "filters_1": 48}, Cost(248_410, 4_629_696), enqueued=False),
+    EpochEnded(1, _epoch(1, 0.7)),
+    EpochEnded(1, _epoch(2, 0.9014)),
+    TrialEnded(
+        TrialSummary(2, "pruned", {}, 0.3, reason="stopped after epoch 1: behind the others at this rung"), BEST
+    ),
+    Note("A worker was lost."),
+]
+
+
+def _screen(events: list, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    screen = LiveScreen(console)
+    for event in events:
+        screen(event)
+    console.print(screen)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_live_screen_shows_running_trials_the_best_and_the_counts() -> None:
+    drawn = _screen(EVENTS, 90)
+
+    assert drawn == GOLDEN_SEARCH
+
+
+GOLDEN_SEARCH = """\
+╭─ tuner search · cnn-1 ─────────────────────────────────────────────────────────────────╮
+│ searching: 2 of 20 trials                                                0:00 of 12:00 │
+│                                                                                    0 % │
+│           epoch  validation  curve  differs from the best in                           │
+│  trial 1  2/4    90.14 %     ▁█     filters_1=48                                       │
+│                                                                                        │
+│ best: trial 0, validation 88.88 %                                                      │
+│ 1 complete · 1 pruned · 0 refused · 0 failed                                           │
+│ A worker was lost.                                                                     │
+╰────────────────────────────────────────────────────────────────────────────────────────╯
+"""
+
+
+def test_the_live_screen_shows_the_refit() -> None:
+    drawn = _screen([*EVENTS, RefitStarted(BEST, 7, 2), RefitEpochEnded(0, _epoch(1, None))], 90)
+
+    assert drawn == GOLDEN_REFIT
+
+
+GOLDEN_REFIT = """\
+╭─ tuner search · cnn-1 ─────────────────────────────────────────────────────────────────╮
+│ retraining the winner: 2 seeds, 7 epochs                                 0:00 of 12:00 │
+│                                                                                    0 % │
+│                epoch  training  curve                                                  │
+│  refit seed 0  1/7    80.00 %   ▁                                                      │
+│  refit seed 1  0/7    –                                                                │
+│                                                                                        │
+│ best: trial 0, validation 88.88 %                                                      │
+│ 1 complete · 1 pruned · 0 refused · 0 failed                                           │
+╰────────────────────────────────────────────────────────────────────────────────────────╯
+"""
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_the_live_screen_fits_its_terminal(width: int) -> None:
+    assert max(len(line) for line in _screen(EVENTS, width).splitlines()) <= width
+
+
+def test_plain_lines_are_one_line_an_event() -> None:
+    lines: list[str] = []
+    observe = PlainLines(lines.append)
+    for event in [*EVENTS, RefitStarted(BEST, 7, 2), RefitEpochEnded(0, _epoch(1, None))]:
+        observe(event)
+
+    assert [line.partition("] ")[2] for line in lines] == [
+        "Study cnn-1: space cnn, 20 trials within 12:00, 4 epochs each, 2 workers.",
+        "trial 0 starts (136,738 parameters, start_with): filters_1=24 optimizer=adamw flip=True",
+        "trial 0 complete: validation 88.88 % after 2 epochs; best so far 88.88 %, trial 0",
+        "trial 1 starts (248,410 parameters): filters_1=48 optimizer=adamw flip=True",
+        "trial 1 epoch 1: validation 70.00 %, loss 0.500, 12.5 s",
+        "trial 1 epoch 2: validation 90.14 %, loss 0.500, 12.5 s",
+        "trial 2 pruned: stopped after epoch 1: behind the others at this rung; best so far 88.88 %, trial 0",
+        "A worker was lost.",
+        "Retraining trial 0 on all training images: 7 epochs, 2 seeds.",
+        "refit seed 0 epoch 1: loss 0.500, 12.5 s",
+    ]
+
+
+def test_the_written_report_leads_with_the_answer_and_ends_with_the_command() -> None:
+    report = {
+        "study": "cnn-1", "command": "tuner search", "n_trials": 20, "n_complete": 6, "n_pruned": 14, "n_refused": 3,
+        "n_stopped_by_clock": 1, "n_failed": 0, "compute_saved_by_pruning": 0.44, "cpu_seconds": 1200.0,
+        "best_trial": {"number": 4, "values": {"filters_1": 48}, "val_accuracy": 0.9014, "epochs": 4, "train_images": 10000,
+                       "parameters": 248410, "multiply_adds": 4629696, "origin": "found", "gain_over_best_start_with": 0.0126},
+        "refit": {"epochs": 7, "seeds": [1, 2], "test_accuracies": [0.927, 0.928], "test_accuracy_mean": 0.9275,
+                  "test_accuracy_sd": 0.0007, "interval_95": [0.922, 0.932], "n_test": 10000, "note": ""},
+        "baselines": [{"name": "ruhi", "published_test_accuracy": 0.9133, "difference": 0.0142, "note": "re-split"}],
+        "wall_seconds": {"search": 260.0, "refit": 400.0, "total": 670.0},
+    }  # fmt: skip
+
+    lines = as_markdown(report).strip().splitlines()
+
+    assert lines[0] == "# cnn-1: test accuracy 92.75 ± 0.07 %"
+    assert lines[-2] == "tuner search"
+    assert "| ruhi | 91.33 % | +1.42 | re-split |" in lines
+    assert "1.26 points above" in "\n".join(lines)

@@ -1,0 +1,203 @@
+"""One training: reproducible, learning, stoppable; augmentation and schedules by their definitions."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from tuner.data.sources import Source
+from tuner.data.splits import Images, read_split
+from tuner.models.cnn import build_network
+from tuner.records import EpochResult
+from tuner.training.augment import DRAWS, augment
+from tuner.training.configuration import Recipe, read_configuration
+from tuner.training.fit import TrainingFailed, fit, loss_and_accuracy
+from tuner.training.pipeline import Cancelled, PlainRoad, TensorFlowRoad, plan_epoch
+from tuner.training.schedule import learning_rates
+
+VALUES = {"blocks": 2, "filters_1": 8, "filters_2": 16, "dense_units": 32, "dropout_dense": 0.3, "batch_size": 32,
+          "learning_rate": 5e-3, "flip": True, "schedule": "onecycle"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(small: Source) -> Images:
+    return read_split(small)
+
+
+def train(images: Images, values: dict, epochs: int = 3, seed: int = 1) -> tuple[list[EpochResult], keras.Model]:
+    configuration = read_configuration(values)
+    network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=seed)
+    curve = fit(network, images, configuration.recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
+    return curve, network
+
+
+def figures(curve: list[EpochResult]) -> list[tuple]:
+    return [(r.epoch, r.loss, r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate) for r in curve]
+
+
+def test_the_same_values_and_seed_give_the_same_curve_and_weights_to_the_bit(images: Images) -> None:
+    first, one = train(images, VALUES)
+    second, two = train(images, VALUES)
+
+    assert figures(first) == figures(second)
+    assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), two.get_weights(), strict=True))
+
+
+def test_another_seed_gives_another_curve(images: Images) -> None:
+    assert figures(train(images, VALUES, 1)[0]) != figures(train(images, VALUES, 1, seed=2)[0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_every_optimizer_learns_with_everything_switched_on(images: Images, optimizer: str) -> None:
+    rate = {"sgd": 0.03, "rmsprop": 1e-3}.get(optimizer, 4e-3)
+    everything = {**VALUES, "optimizer": optimizer, "learning_rate": rate, "weight_decay": 1e-3, "l2": 1e-5, "clip_norm": 1.0,
+                  "label_smoothing": 0.1, "shift": 1, "rotation": 5.0, "zoom": 0.1, "erase": 4, "schedule": "cosine"}  # fmt: skip
+
+    curve, _ = train(images, everything, epochs=4)
+
+    assert curve[-1].val_accuracy > 0.5
+    assert curve[-1].loss < curve[0].loss
+
+
+def test_the_plain_road_takes_the_same_steps_as_the_compiled_one(images: Images) -> None:
+    # No dropout, whose random numbers the two roads draw in different places.
+    values = {**VALUES, "dropout_dense": 0.0, "shift": 2, "erase": 4}
+    configuration = read_configuration(values)
+    plan = configuration.plan((28, 28, 1), 10)
+    outcomes = []
+    for road in (TensorFlowRoad, PlainRoad):
+        network = build_network(plan, scale=images.scale, seed=1)
+        epoch = plan_epoch(1, 1, len(images.train), 32)
+        rates = learning_rates(configuration.recipe, len(epoch.order))
+        runner = road(network, images, configuration.recipe)
+        outcomes.append((*runner.epoch(epoch.order, epoch.draws, rates, lambda: False), runner.logits(images.val)))
+
+    (loss, accuracy, logits), (plain_loss, plain_accuracy, plain_logits) = outcomes
+    assert loss == pytest.approx(plain_loss, rel=1e-4)
+    assert accuracy == pytest.approx(plain_accuracy, abs=1e-4)
+    np.testing.assert_allclose(logits, plain_logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loss_that_is_no_longer_finite_fails_with_its_epoch(images: Images) -> None:
+    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) at epoch 1"):
+        train(
+            images,
+            {**VALUES, "optimizer": "sgd", "learning_rate": 1e30, "norm": "none", "clip_norm": 0.0, "flip": False},
+        )
+
+
+def test_after_epoch_ends_the_training_and_stopped_interrupts_it(images: Images) -> None:
+    configuration = read_configuration(VALUES)
+    network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=1)
+
+    curve = fit(network, images, configuration.recipe, epochs=9, seed=1, after_epoch=lambda r: r.epoch < 2)
+
+    assert len(curve) == 2
+    with pytest.raises(Cancelled):
+        fit(network, images, configuration.recipe, epochs=1, seed=1, after_epoch=lambda _: True, stopped=lambda: True)
+
+
+def test_an_epoch_is_a_function_of_seed_and_number_and_sees_each_image_once() -> None:
+    one, same, other = plan_epoch(3, 2, 1000, 64), plan_epoch(3, 2, 1000, 64), plan_epoch(3, 3, 1000, 64)
+
+    assert np.array_equal(one.order, same.order)
+    assert np.array_equal(one.draws, same.draws)
+    assert not np.array_equal(one.order, other.order)
+    assert one.order.shape == (15, 64)
+    assert len(np.unique(one.order)) == 15 * 64
+
+
+def _draws(**columns: float) -> np.ndarray:
+    names = ["flip", "down", "right", "rotation", "zoom", "row", "column"]
+    assert len(names) == DRAWS
+    return np.array([[columns.get(name, 0.5) for name in names]], dtype=np.float32)
+
+
+def _images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1)).astype(np.float32)
+
+
+def test_augmentation_that_is_off_changes_nothing() -> None:
+    x = _images()
+
+    assert augment(x, _draws(flip=0.1), Recipe()) is x
+
+
+def test_a_flip_mirrors_with_and_without_the_affine_road() -> None:
+    x = _images()
+
+    plain = augment(x, _draws(flip=0.2), Recipe(flip=True))
+    affine = augment(x, _draws(flip=0.2), Recipe(flip=True, shift=2))
+
+    np.testing.assert_allclose(plain, x[:, :, ::-1], atol=1e-3)
+    np.testing.assert_allclose(affine, x[:, :, ::-1], atol=1e-2)
+    np.testing.assert_allclose(augment(x, _draws(flip=0.9), Recipe(flip=True)), x)
+
+
+def test_a_shift_moves_by_whole_pixels_and_fills_with_black() -> None:
+    x = _images()
+
+    moved = np.asarray(augment(x, _draws(down=0.99, right=0.0), Recipe(shift=2)))
+
+    np.testing.assert_allclose(moved[:, 2:, :-2], x[:, :-2, 2:], atol=1e-2)
+    assert np.all(moved[:, :2] == 0)
+    assert np.all(moved[:, :, -2:] == 0)
+
+
+def test_a_rotation_turns_about_the_middle() -> None:
+    x = _images()
+
+    turned = np.asarray(augment(x, _draws(rotation=1.0), Recipe(rotation=90.0)))
+
+    quarter = min(np.abs(turned[0, 1:-1, 1:-1, 0] - np.rot90(x[0, ..., 0], k)[1:-1, 1:-1]).max() for k in (1, 3))
+    assert quarter < 0.1
+
+
+def test_a_zoom_keeps_the_middle_and_enlarges() -> None:
+    x = np.zeros((1, 28, 28, 1), np.float32)
+    x[0, 10:18, 10:18] = 255
+
+    larger = np.asarray(augment(x, _draws(zoom=1.0), Recipe(zoom=0.5)))
+
+    assert 1.8 * x.sum() < larger.sum() < 2.7 * x.sum()
+    assert larger[0, 14, 14, 0] == pytest.approx(255, rel=1e-3)
+
+
+def test_a_hole_is_black_and_square() -> None:
+    x = np.full((1, 28, 28, 1), 200.0, np.float32)
+
+    holed = np.asarray(augment(x, _draws(row=0.5, column=0.5), Recipe(erase=8)))
+
+    assert (holed == 0).sum() == 64
+    assert np.all(holed[0, 10:18, 10:18] == 0)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle", "step"])
+def test_a_schedule_stays_between_zero_and_its_rate(schedule: str) -> None:
+    rates = learning_rates(Recipe(schedule=schedule, learning_rate=0.1), 1000)
+
+    assert rates.dtype == np.float32
+    assert rates.min() >= 0
+    assert 0.0995 < rates.max() <= 0.1 + 1e-7
+
+
+def test_schedules_end_where_their_papers_end() -> None:
+    last = {name: learning_rates(Recipe(schedule=name, learning_rate=1.0), 1000)[-1]
+            for name in ("constant", "cosine", "onecycle", "step")}  # fmt: skip
+
+    assert last["constant"] == 1
+    assert last["step"] == pytest.approx(0.01)
+    assert last["cosine"] < 1e-4
+    assert last["onecycle"] < 1e-3
+
+
+def test_loss_and_accuracy_are_those_of_keras() -> None:
+    logits = np.random.default_rng(0).normal(0, 5, (50, 10)).astype(np.float32)
+    labels = np.arange(50) % 10
+
+    loss, accuracy = loss_and_accuracy(logits, labels)
+
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == labels).mean()
