@@ -40,7 +40,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "a grid over a continuum": (
         ["search", "mine.toml", "--sampler", "grid"],
         3,
-        "learning_rate: a float without 'step'",
+        "parameters.momentum: a float without 'step'",
     ),
     "data that is not there": (["search", "mine.toml", "--data", "pictures"], 4, "pictures: no such folder"),
     "data that is cut short": (["search", "mine.toml", "--data", "cut"], 4, "where the header promises"),

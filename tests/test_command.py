@@ -272,24 +272,26 @@ def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_p
 def test_the_dashboard_serves_the_study(searched: tuple) -> None:
     folder, _, _ = searched
     command = [sys.executable, "-m", "tuner", "dashboard", "small-1", "--port", "18473"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline()
-        assert "http://127.0.0.1:18473/dashboard/studies/1" in address
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with urllib.request.urlopen("http://127.0.0.1:18473/api/studies", timeout=5) as answer:
-                    studies = json.load(answer)["study_summaries"]
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
-        assert [study["study_name"] for study in studies] == ["small-1"]
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert "http://127.0.0.1:18473/dashboard/studies/1" in process.stdout.readline()
+            assert [study["study_name"] for study in _studies_served()] == ["small-1"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def _studies_served() -> list[dict]:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:18473/api/studies", timeout=5) as answer:
+                return json.load(answer)["study_summaries"]
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -102,12 +102,13 @@ def run_search(request: Request, observe: Observer) -> Document:
         for _ in range(workers):  # they load TensorFlow while the data is found
             executor.start()
         source = find(request.data, lambda text: observe(Note(text)))
-        study = _study(opened, source)
-        write_text(folder / "space.toml", opened.space_file.text)
         validation = round(source.n_train * VALIDATION_SHARE)
         epoch_images = (settings.train_images or source.n_train - validation) + FORWARD_SHARE * validation
         task = SearchTask(opened.space_file.space, settings, source, epoch_images, workers)
         time_kept = Timekeeper(task, clock, Pace.guess())
+        time_kept.check_budget()
+        study = _study(opened, source)
+        write_text(folder / "space.toml", opened.space_file.text)
         coordinator = Coordinator(study, task, executor, time_kept, observe)
         coordinator.run()
         facts = Facts(opened.name, opened.space_file, settings, source, clock.elapsed())

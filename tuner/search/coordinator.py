@@ -84,7 +84,6 @@ class Coordinator:
                 tuple(self._ended),
             )
         )
-        self._time.check_budget()
         while True:
             self._stop_at_the_deadline()
             self._hand_out()
