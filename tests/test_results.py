@@ -83,7 +83,7 @@ def test_the_live_screen_shows_running_trials_the_best_and_the_counts() -> None:
 
 GOLDEN_SEARCH = """\
 ╭─ tuner search · cnn-1 ─────────────────────────────────────────────────────────────────╮
-│ searching: 2 of 20 trials                                                0:00 of 12:00 │
+│ searching: 2 of 20 trials done                                           0:00 of 12:00 │
 │                                                                                    0 % │
 │           epoch  validation  curve  differs from the best in                           │
 │  trial 1  2/4    90.14 %     ▁█     filters_1=48                                       │

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ from tuner.data.splits import VALIDATION_SHARE
 from tuner.errors import SearchError, SpaceError, StudyError
 from tuner.evaluation.refit import Refitted, refit
 from tuner.evaluation.score import score
-from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value, count_states
+from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value
 from tuner.reporting.report import (
     Document,
     Facts,
     build_report,
     read_report,
-    winner_document,
     write_refit_curves,
     write_report,
     write_tables,
@@ -46,15 +44,15 @@ from tuner.search.study import (
     open_storage,
     study_names,
     summaries,
+    why_no_winner,
 )
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
-from tuner.training.configuration import check_space, read_configuration
+from tuner.training.configuration import check_space
 
 DEFAULT_SPACE = "cnn"
-CHECK_DRAWS = 200
 BINDING = ("epochs", "train_images", "seed", "sampler")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
 
@@ -116,7 +114,7 @@ def run_search(request: Request, observe: Observer) -> Document:
         write_tables(folder, trials, opened.space_file.space)
         winner = best_trial(trials)
         if winner is None:
-            raise SearchError(_why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
+            raise SearchError(why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
         refit = _earlier_refit(folder, winner, settings)
         refitted = None
         if refit is not None:
@@ -138,7 +136,11 @@ def run_search(request: Request, observe: Observer) -> Document:
 def _open(request: Request) -> _Opened:
     """Read and check everything that needs no data and no worker."""
     outputs = Outputs.of(request.out, request.storage)
-    space_file = None if request.resume and request.space is None else _space(request, request.space or DEFAULT_SPACE)
+    space_file = (
+        None
+        if request.resume and request.space is None
+        else read_checked(request.space or DEFAULT_SPACE, request.changes)
+    )
     if space_file is None:
         storage = open_storage(outputs, create=False)
         name = request.study or latest_study(storage)
@@ -161,8 +163,9 @@ def _open(request: Request) -> _Opened:
     return _Opened(outputs, name, space_file, settings, resumed=True)
 
 
-def _space(request: Request, source: str) -> SpaceFile:
-    space_file = read_space(source, request.changes)
+def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
+    """Return a space that its family can build. Raises SpaceError."""
+    space_file = read_space(source, changes)
     try:
         check_space(space_file.space)
     except SpaceError as error:
@@ -187,7 +190,10 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
                 hint="its trials could not be compared; start a new study with --study NAME",
             )
     settings = facts.settings.merged(said)
-    if "time" not in said and "trials" in said:
+    # Who names one end of the search now does not mean the other one of then.
+    if "time" in said and "trials" not in said:
+        settings = dataclasses.replace(settings, trials=None)
+    if "trials" in said and "time" not in said:
         settings = dataclasses.replace(settings, time=None)
     return settings
 
@@ -280,68 +286,4 @@ def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:
         "wall_seconds": report["wall_seconds"],
         "cpu_seconds": report["cpu_seconds"],
         "seconds_left_of_time": None if clock.limit is None else round(clock.left(), 1),
-    }
-
-
-def _why_no_winner(trials: list[TrialSummary]) -> str:
-    counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items()) or "none was started"
-    return f"no trial was trained to its last epoch ({counts})"
-
-
-def find_best(outputs: Outputs, name: str | None) -> Document:
-    """Return a study's winner for ``tuner best``: the report's fields, ``refit`` None while it was not retrained.
-
-    Raises StudyError when there is no such study, SearchError when no trial is complete.
-    """
-    storage = open_storage(outputs, create=False)
-    name = name or latest_study(storage)
-    study, facts = load_study(storage, name)
-    trials = summaries(study)
-    winner = best_trial(trials)
-    if winner is None:
-        raise SearchError(
-            f"study '{name}': {_why_no_winner(trials)}", hint=f"'tuner search --resume --study {name}' goes on"
-        )
-    folder = outputs.run_folder(name)
-    report = read_report(folder) or {}
-    refit = report.get("refit")
-    is_current = refit is not None and refit["trial"] == winner.number and (folder / "model.keras").exists()
-    missing = (
-        f"It was not trained again on all images yet: 'tuner search --resume --study {name}' does that and scores it."
-    )
-    return {
-        **{key: report.get(key) for key in ("command", "versions", "seed", "data", "classes", "input_shape", "space")},
-        "study": name,
-        "best_trial": winner_document(trials, winner, facts.settings),
-        "refit": refit if is_current else None,
-        "missing": None if is_current else missing,
-        "rebuild": report.get("command") or f"tuner search --resume --study {name}",
-    }
-
-
-def check_space_file(source: str, changes: tuple[str, ...]) -> Document:
-    """Read and check a space, and plan random configurations of it for Fashion-MNIST's images."""
-    space = _space(Request(changes=changes), source).space
-    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    costs, refused = [], 0
-    for _ in range(CHECK_DRAWS):
-        values = space.sample(draws.ask())
-        try:
-            cost = read_configuration(values).plan((28, 28, 1), 10).cost
-        except SpaceError:
-            refused += 1
-            continue
-        limits = space.limits
-        refused += cost.parameters > (limits.parameters or math.inf) or cost.multiply_adds > (
-            limits.multiply_adds or math.inf
-        )
-        costs.append(cost)
-    if not costs:
-        raise SpaceError(f"{source}: none of {CHECK_DRAWS} random configurations can be built")
-    by_size = sorted(costs, key=lambda cost: cost.multiply_adds)
-    return {
-        "sampled": CHECK_DRAWS,
-        "refused": refused,
-        "smallest": dataclasses.asdict(by_size[0]),
-        "largest": dataclasses.asdict(by_size[-1]),
     }

@@ -25,8 +25,8 @@ def best(  # every option is one parameter
     Example: tuner best cnn-1 --export my-model
     """
     from tuner.console import screens
-    from tuner.experiment import find_best
     from tuner.export.formats import export_keras
+    from tuner.reporting.best import find_best
     from tuner.runs import Outputs
 
     outputs = Outputs.of(out, storage)

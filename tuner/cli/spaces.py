@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -52,11 +53,12 @@ def check(space: Space, set_: Set = None, json: Json = False) -> None:
     Example: tuner spaces check mine.toml
     """
     from tuner.console import screens
-    from tuner.experiment import check_space_file
+    from tuner.experiment import read_checked
+    from tuner.search.task import survey
 
-    found = check_space_file(space, tuple(set_ or ()))
+    found = survey(read_checked(space, tuple(set_ or ())).space)
     if json:
-        screens.print_json(found)
+        screens.print_json(dataclasses.asdict(found))
     else:
         screens.show_check(space, found)
 

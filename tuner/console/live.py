@@ -120,7 +120,7 @@ class LiveScreen:
         if self._refit:
             what = f"retraining the winner: {self._refit.seeds} seeds, {self._refit.epochs} epochs"
         else:
-            what = f"searching: {counted}" + (f" of {trials}" if trials else "") + " trials"
+            what = f"searching: {counted} of {trials} trials done" if trials else f"searching: {counted} done"
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(ratio=1)
         grid.add_column(justify="right")

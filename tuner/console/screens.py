@@ -15,6 +15,7 @@ from tuner.data.sources import Place
 from tuner.records import Event, Observer, SearchStarted
 from tuner.reporting.report import Document
 from tuner.search.study import StudyRow
+from tuner.search.task import Survey
 from tuner.space.reader import SpaceFile
 
 
@@ -78,7 +79,7 @@ def show_space(space_file: SpaceFile) -> None:
     tables.show_space(_console(), space_file)
 
 
-def show_check(name: str, found: Document) -> None:
+def show_check(name: str, found: Survey) -> None:
     """Print what a checked space can make."""
     tables.show_check(_console(), name, found)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +12,7 @@ from tuner.console.words import duration, percent, value_text
 from tuner.data.sources import Place
 from tuner.reporting.report import Document, counts_sentence, headline, origin_sentence
 from tuner.search.study import StudyRow
+from tuner.search.task import Survey
 from tuner.space.parameters import describe, describe_when
 from tuner.space.reader import SpaceFile
 from tuner.space.settings import SearchSettings
@@ -120,15 +120,13 @@ def show_space(console: Console, space_file: SpaceFile) -> None:
     console.print(tree)
 
 
-def show_check(console: Console, name: str, check: dict[str, Any]) -> None:
+def show_check(console: Console, name: str, found: Survey) -> None:
     """Print what a checked space can make."""
     table = _table("", "parameters", "multiply-adds")
-    for which in ("smallest", "largest"):
-        table.add_row(which, f"{check[which]['parameters']:,}", f"{check[which]['multiply_adds']:,}")
-    console.print(
-        f"[green]{name} is a good space.[/] "
-        f"{check['sampled']} random configurations: {check['refused']} over the limits."
-    )
+    for which, cost in (("smallest", found.smallest), ("largest", found.largest)):
+        table.add_row(which, f"{cost.parameters:,}", f"{cost.multiply_adds:,}")
+    refused = f"{found.refused} of them over the limits or impossible to build"
+    console.print(f"[green]{name} is a good space.[/] {found.sampled} random configurations, {refused}.")
     console.print(table)
 
 

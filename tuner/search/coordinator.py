@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import TrialState
 
-from tuner.errors import EnvironmentProblem, SearchError, SpaceError
+from tuner.errors import EnvironmentProblem, SearchError
 from tuner.records import (
     Cost,
     EpochEnded,
@@ -181,12 +181,8 @@ class Coordinator:
 
     def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
         """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
-        try:
-            cost = self._task.cost_of(values)
-        except SpaceError as error:
-            return error.message, 1.0, None
-        reason, excess = self._task.over_limits(cost)
-        if not reason:
+        reason, excess, cost = self._task.judge(values)
+        if cost is not None and not reason:
             reason, excess = self._time.refusal(cost)
         return reason, excess, cost
 

@@ -205,6 +205,12 @@ def best_trial(trials: Sequence[TrialSummary]) -> TrialSummary | None:
     return max(complete, key=lambda trial: (trial.val_accuracy or 0.0, -trial.number), default=None)
 
 
+def why_no_winner(trials: Sequence[TrialSummary]) -> str:
+    """Return the sentence for a study without a complete trial."""
+    counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items()) or "none was started"
+    return f"no trial was trained to its last epoch ({counts})"
+
+
 def adopt(study: optuna.Study) -> list[tuple[optuna.Trial, frozenset[int]]]:
     """Return the trials that a dead search left RUNNING, with the epochs stored of each: they run again as they are."""
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from tuner.data.sources import Source
+from tuner.data.sources import FASHION_CLASSES, Source
 from tuner.errors import SearchError, SpaceError
 from tuner.records import Cost, Values
 from tuner.space.parameters import Space
@@ -15,6 +15,8 @@ from tuner.space.settings import SearchSettings
 from tuner.training.configuration import read_configuration
 
 RANDOM_DRAWS = 20
+SURVEY_DRAWS = 200
+FASHION_SHAPE = (28, 28, 1)
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class SearchTask:
         """Return the size of the network that ``values`` make. Raises SpaceError when they make none."""
         return read_configuration(values).plan(self.source.input_shape, len(self.source.class_names)).cost
 
-    def over_limits(self, cost: Cost) -> tuple[str, float]:
-        """Return which of the space's limits ``cost`` breaks, and by what share; or an empty reason."""
-        for name in ("parameters", "multiply_adds"):
-            limit, size = getattr(self.space.limits, name), getattr(cost, name)
-            if limit is not None and size > limit:
-                return f"{size:,} {name.replace('_', '-')} are over the limit of {limit:,}", size / limit - 1
-        return "", 0.0
+    def judge(self, values: Values) -> tuple[str, float, Cost | None]:
+        """Return why ``values`` are refused (or nothing), by what share of the limit, and what they cost."""
+        try:
+            cost = self.cost_of(values)
+        except SpaceError as error:
+            return error.message, 1.0, None
+        return (*self.space.limits.broken_by(cost), cost)
 
     def cheapest_known(self) -> Cost:
         """Return the cost of the cheapest ``start_with`` entry, or of the cheapest of some random draws."""
@@ -52,3 +54,32 @@ class SearchTask:
         if not costs:
             raise SearchError("no configuration of the space can be built", hint="'tuner spaces check' says why")
         return min(costs, key=lambda cost: cost.multiply_adds)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What random configurations of a space would cost on Fashion-MNIST's images."""
+
+    sampled: int
+    refused: int
+    """Over the limits, or impossible to build."""
+    smallest: Cost
+    largest: Cost
+
+
+def survey(space: Space) -> Survey:
+    """Plan random configurations of ``space``. Raises SpaceError when none of them can be built."""
+    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    costs, refused = [], 0
+    for _ in range(SURVEY_DRAWS):
+        try:
+            cost = read_configuration(space.sample(draws.ask())).plan(FASHION_SHAPE, len(FASHION_CLASSES)).cost
+        except SpaceError:
+            refused += 1
+            continue
+        refused += bool(space.limits.broken_by(cost)[0])
+        costs.append(cost)
+    if not costs:
+        raise SpaceError(f"{space.name}: none of {SURVEY_DRAWS} random configurations can be built")
+    by_size = sorted(costs, key=lambda cost: cost.multiply_adds)
+    return Survey(SURVEY_DRAWS, refused, by_size[0], by_size[-1])

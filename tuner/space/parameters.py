@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, assert_never
 
 from tuner.errors import SpaceError
-from tuner.records import Value, Values
+from tuner.records import Cost, Value, Values
 
 MAX_GRID_POINTS = 100_000
 When: TypeAlias = Mapping[str, tuple[Value, ...]]
@@ -182,6 +182,14 @@ class Limits:
 
     parameters: int | None = None
     multiply_adds: int | None = None
+
+    def broken_by(self, cost: Cost) -> tuple[str, float]:
+        """Return which limit ``cost`` breaks, and by what share of it; or an empty reason."""
+        for name in ("parameters", "multiply_adds"):
+            limit, size = getattr(self, name), getattr(cost, name)
+            if limit is not None and size > limit:
+                return f"{size:,} {name.replace('_', '-')} are over the limit of {limit:,}", size / limit - 1
+        return "", 0.0
 
 
 @dataclass(frozen=True)
