@@ -27,6 +27,8 @@ FORWARD_SHARE = 1 / 3
 PACE_WINDOW = 30
 END_SECONDS = 25.0
 """From the last refit epoch to the prompt: loading TensorFlow, scoring the test set, writing the report."""
+STOP_SECONDS = 8.0
+"""From the clock's word to the last worker's answer: the search ends this much earlier, not to cut the refit."""
 REFIT_MARGIN = 1.15
 """A refit epoch may take this much longer than those that were measured."""
 
@@ -48,6 +50,11 @@ class Pace:
         """Hear of an epoch over ``images`` at ``cost``; first epochs, which also trace, count until others come."""
         self._seen[result.epoch == 1].append(result.seconds / (images * _units(cost)))
         self.seconds_per_unit = statistics.median((self._seen[False] or self._seen[True])[-PACE_WINDOW:])
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether an epoch was seen."""
+        return bool(self._seen[True] or self._seen[False])
 
     def seconds(self, cost: Cost, images: float, epochs: int) -> float:
         """Return the seconds that ``epochs`` over ``images`` of a network at ``cost`` take one worker."""

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from tuner.errors import SearchError
 from tuner.records import Cost, EpochResult, TrialSummary
-from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, Pace
+from tuner.search.budget import END_SECONDS, REFIT_MARGIN, STOP_SECONDS, Clock, Pace
 from tuner.search.task import SearchTask
 
-LONGEST_REFIT_SHARE = 0.5
+LONGEST_REFIT_SHARE = 0.6
 """Of --time: a configuration whose refit would take more is refused, because it could win and not be delivered.
 
-The cheapest known configuration is never refused for that."""
+The cheapest known configuration is never refused for that; before an epoch was measured, twice the share is allowed."""
 LONGEST_REFIT_PART = 0.7
 """Of --time, kept for the refit at the most: on a slow machine the refit is cut, so that a search remains."""
 
@@ -55,7 +55,8 @@ class Timekeeper:
         if self._clock.limit is None or cost.multiply_adds <= self._cheapest.multiply_adds:
             return "", 0.0
         refit = self._task.settings.refit_epochs * self._refit_epoch(cost)
-        excess = refit / self._clock.limit / LONGEST_REFIT_SHARE - 1
+        allowed = LONGEST_REFIT_SHARE * self._clock.limit * (1 if self._pace.measured else 2)
+        excess = refit / allowed - 1
         return (f"its refit would take about {refit:.0f} s of --time", excess) if excess > 0 else ("", 0.0)
 
     def search_seconds_left(self, best: TrialSummary | None, running: Sequence[Cost]) -> float:
@@ -69,7 +70,7 @@ class Timekeeper:
         settings = self._task.settings
         waves = math.ceil(settings.refit_seeds / self._task.workers)
         refit = min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, LONGEST_REFIT_PART * self._clock.limit)
-        return self._clock.left() - END_SECONDS - refit
+        return self._clock.left() - END_SECONDS - STOP_SECONDS - refit
 
     def shortest_useful(self, ended: Sequence[TrialSummary]) -> float:
         """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one."""
