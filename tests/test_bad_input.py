@@ -20,6 +20,7 @@ Tuner = Callable[..., Done]
 BAD: dict[str, tuple[list[str], int, str]] = {
     "unknown option": (["search", "--trails", "3"], 2, "--trials"),
     "unknown command": (["serach"], 2, "serach"),
+    "a study name that is a path": (["search", "mine.toml", "--study", "../x"], 2, "--study ../x: a name has letters"),
     "trials of zero": (["search", "--trials", "0"], 2, "--trials"),
     "a time that is none": (["search", "--time", "soon"], 2, "e.g. 45m, 1h30m or 600s"),
     "unknown sampler": (["search", "--sampler", "bayes"], 2, "--sampler"),
@@ -43,6 +44,11 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         "parameters.momentum: a float without 'step'",
     ),
     "data that is not there": (["search", "mine.toml", "--data", "pictures"], 4, "pictures: no such folder"),
+    "more training images than there are": (
+        ["search", "mine.toml", "--data", "small", "--set", "search.train_images=5000"],
+        4,
+        "the training split has 1000",
+    ),
     "data that is cut short": (["search", "mine.toml", "--data", "cut"], 4, "where the header promises"),
     "an empty data folder": (["search", "mine.toml", "--data", "empty"], 4, f"{PARTS[0]}[.gz] is missing"),
     "no studies yet": (["studies"], 5, "no studies there yet"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,8 +16,6 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import PARTS
-from tuner.search.executors.local import LocalExecutor
-from tuner.search.messages import Lost, Ready
 
 from .conftest import Done
 
@@ -70,7 +67,7 @@ def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple
 
     assert {path.name for path in run.iterdir()} == {
         "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
-        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log",
+        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock",
     }  # fmt: skip
     assert json.loads((run / "report.json").read_text()) == report
     with (run / "trials.csv").open() as file:
@@ -173,9 +170,30 @@ def test_no_refit_says_what_is_missing_and_resume_adds_it(tuner: Tuner, space_pa
     assert resumed.document["n_trials"] == 3
     assert resumed.document["refit"]["test_accuracy_mean"] > 0.4
     assert resumed.document["space_hash"] == json.loads(tuner("spaces", "show", space_path, "--json").out)["hash"]
-    # Again, with nothing left to do: the test set is not scored a second time.
-    kept = tuner("search", "--resume", "--trials", 3, *options)
-    assert "refit and its test score are kept" in kept.out
+    # The study goes, its run folder stays: the next study does not take its name, nor its score.
+    for file in (space_path.parent / "results").glob("studies.db*"):
+        file.unlink()
+    fresh = tuner("search", space_path, "--trials", 1, "--epochs", 1, "--no-refit", *options, "--json").document
+    assert (fresh["study"], fresh["refit"]) == ("small-2", None)
+    same_name = tuner(
+        "search", space_path, "--study", "small-1", "--trials", 1, "--no-refit", *options, "--json"
+    ).document
+    assert same_name["refit"] is None
+
+
+def test_a_resumed_search_remembers_what_it_was_told_and_scores_the_same_winner_once(
+    tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    options = ["--workers", 1, "--data", small_folder]
+    first = tuner("search", space_path, "--trials", 1, "--epochs", 2, *options, "--json").document
+
+    kept = tuner("search", "--resume", *options, "--json").document
+    more = tuner("search", "--resume", "--trials", 2, "--no-refit", *options, "--json").document
+    again = tuner("search", "--resume", "--no-refit", *options, "--json").document
+
+    assert kept["refit"] == first["refit"]  # seconds included: nothing was trained or scored a second time
+    assert [document["n_trials"] for document in (first, kept, more, again)] == [1, 1, 2, 2]
+    assert again["command"].count(" && tuner search --resume") == 3
     assert tuner("search", space_path, "--study", "small-1", *options).code == 5
 
 
@@ -188,85 +206,6 @@ def test_plain_lines_on_a_pipe_tell_every_event(tuner: Tuner, space_path: Path, 
                  "Retraining trial", "refit seed 0 epoch 1", "Test accuracy", "pruner saved"):  # fmt: skip
         assert said in done.out
     assert "\x1b" not in done.out
-
-
-def _start_search(folder: Path, space_path: Path, data: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tuner", "search", str(space_path), "--trials", "5", "--workers", "2", "--seed", "0",
-               "--data", str(data), "--pruner", "none", "--epochs", "8", "--no-refit"]  # fmt: skip
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts background jobs with SIGINT ignored; this one is to be in the foreground wherever it runs.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
-    )
-
-
-def _wait_for(process: subprocess.Popen[str], said: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if said in line:
-            return
-    raise AssertionError(process.stderr.read() if process.stderr else "")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"])
-def test_an_interrupted_search_leaves_a_study_that_resume_ends(
-    number: signal.Signals, tuner: Tuner, space_path: Path, small_folder: Path
-) -> None:
-    process = _start_search(space_path.parent, space_path, small_folder)
-    _wait_for(process, "epoch 2")
-
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-
-    assert process.returncode == 130
-    assert "tuner search --resume --study small-1" in said
-    assert "Traceback" not in said
-    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json")
-    assert resumed.document["n_trials"] == resumed.document["n_complete"] == 5
-
-
-def test_kill_9_of_the_search_leaves_no_workers_and_a_study_that_resume_ends_the_same(
-    tuner: Tuner, space_path: Path, small_folder: Path
-) -> None:
-    process = _start_search(space_path.parent, space_path, small_folder)
-    _wait_for(process, "epoch 3")
-    workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
-
-    process.kill()
-    process.communicate()
-
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert len(workers) == 2
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json").document
-    whole = tuner("search", space_path, "--study", "whole", "--trials", 5, "--workers", 2, "--seed", 0, "--pruner", "none",
-                  "--epochs", 8, "--data", small_folder, "--no-refit", "--json").document  # fmt: skip
-    assert resumed["n_trials"] == resumed["n_complete"] == 5
-    assert resumed["best_trial"] == whole["best_trial"]
-
-
-def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_path: Path) -> None:
-    executor = LocalExecutor(tmp_path)
-    number = executor.start()
-    heard: list[object] = []
-    deadline = time.monotonic() + 60
-    while not heard and time.monotonic() < deadline:
-        heard = executor.receive(1.0)
-
-    assert heard[0][0] == number
-    assert isinstance(heard[0][1], Ready)
-    os.kill(executor._workers[number].process.pid, signal.SIGKILL)
-    lost = executor.receive(5.0)
-    assert lost == [(number, Lost("the worker process was ended by SIGKILL"))]
-    executor.close()
 
 
 def test_the_dashboard_serves_the_study(searched: tuple) -> None:

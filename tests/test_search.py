@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SearchError, StudyError
-from tuner.records import Cost, EpochResult, Event, TrialEnded, Values
+from tuner.records import EpochResult, Event, Note, TrialEnded, Values
 from tuner.reporting.report import compute_saved
 from tuner.runs import Outputs
 from tuner.search.budget import Clock, Pace, plan_refit
@@ -58,7 +58,7 @@ class ScriptedWorkers:
 
     def start(self) -> int:
         self.started += 1
-        self._inbox.append((self.started, Ready(0.0)))
+        self._inbox.append((self.started, Ready()))
         return self.started
 
     def send(self, worker: int, message: ToWorker) -> None:
@@ -67,7 +67,7 @@ class ScriptedWorkers:
                 self.handed_out.append(message)
                 self._jobs[worker] = (message, deque(self._script(message)))
                 self._epochs[worker] = 0
-                self._inbox.append((worker, Built(message.job, Cost(1, 1))))
+                self._inbox.append((worker, Built(message.job)))
             case Go():
                 self._go_on(worker)
             case Stop():
@@ -353,10 +353,53 @@ def test_the_rungs_and_who_passes_them() -> None:
     assert rungs(1, 3, 10) == [1, 3, 9]
     assert rungs(2, 2, 8) == [2, 4]
     assert passes(0.5, [], 3)
-    assert not passes(0.5, [0.6], 3)
+    assert passes(0.5, [0.6], 3)  # the first two of three
+    assert not passes(0.5, [0.6, 0.1], 3)
     assert passes(0.5, [0.6, 0.4, 0.3, 0.2, 0.1], 3)
     assert not passes(0.5, [0.7, 0.6, 0.4, 0.3, 0.2], 3)
     assert passes(0.5, [0.5, 0.5], 3)  # equals are not better
+
+
+def test_a_search_that_has_a_winner_outlives_two_hundred_refusals(bench: Bench) -> None:
+    bench.search(SearchSettings(trials=2, epochs=2, pruner="none"))
+    shut = SMALL_SPACE.replace("[[start_with]]", "[limits]\nparameters = 10\n\n[[start_with]]")
+
+    study, executor = bench.search(SearchSettings(trials=9, epochs=2), text=shut)
+
+    states = [trial.state for trial in summaries(study)]
+    assert (states.count("complete"), states.count("refused")) == (2, MAX_REFUSALS_IN_A_ROW)
+    assert executor.handed_out == []
+    assert any("200 configurations in a row" in event.text for event in bench.events if isinstance(event, Note))
+
+
+def test_an_adopted_trial_is_not_judged_again_where_it_had_gone_on(bench: Bench) -> None:
+    settings = SearchSettings(trials=5, epochs=9, pruner="asha")
+    study, space_file = bench.study(settings)
+    left = study.ask()
+    space_file.space.sample(left)
+    for epoch in (1, 2, 3, 4):  # it had passed the rungs at 1 and 3
+        left.report(0.01, epoch)
+    others = [study.ask() for _ in range(3)]
+    for other in others:
+        space_file.space.sample(other)
+        for epoch in (1, 2, 3):
+            other.report(0.9, epoch)
+        study.tell(other, state=TrialState.PRUNED)
+
+    study, _ = bench.search(settings, lambda _: [0.01] * 9, workers=1)
+
+    assert summaries(study)[left.number].state == "complete"
+
+
+def test_without_a_refit_the_search_has_the_whole_time(bench: Bench) -> None:
+    task = SearchTask(parse_space("small", SMALL_SPACE).space, SearchSettings(time=100.0), bench.source, 1000.0, 2)
+    clock = Clock(time.monotonic(), 100.0)
+
+    alone = Timekeeper(task, clock, Pace(1e-9), refit=False).search_seconds_left(None, [])
+    kept_back = Timekeeper(task, clock, Pace(1e-9)).search_seconds_left(None, [])
+
+    assert 90 < alone < 93
+    assert kept_back < 68
 
 
 def test_halving_answers_the_same_when_asked_again() -> None:
@@ -399,4 +442,4 @@ def test_refit_seeds_are_dropped_before_epochs_are_cut() -> None:
     assert (fewer.epochs, fewer.seeds) == (10, 2)
     assert (shorter.epochs, shorter.seeds) == (7, 2)
     assert "2 of 4 refit seeds dropped" in fewer.note
-    assert "from 10 to 7 epochs" in shorter.note
+    assert "cut to 7 of 10 epochs and 2 of 4 seeds" in shorter.note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuner.errors import SpaceError
+from tuner.models.plan import PER_BLOCK
 from tuner.space.parameters import Choice, Fixed, Float, Int
 from tuner.space.reader import builtin_names, parse_seconds, parse_space, read_space
-from tuner.training.configuration import check_space, read_configuration
+from tuner.training.configuration import FAMILIES, check_space, read_configuration
 
 from .conftest import SMALL_SPACE
 
+ROOT = Path(__file__).parents[1]
 NEAREST_POINTS = {
     "sadvisandhya": {"blocks": 3, "filters_1": 32, "filters_2": 64, "filters_3": 128, "dense_units": 128},
     "sadvisandhya-code": {
@@ -54,6 +57,28 @@ def test_the_built_in_space_holds_the_nearest_point_to_each_published_cnn(name: 
 @pytest.mark.parametrize("name", builtin_names())
 def test_a_built_in_space_is_read_by_its_family(name: str) -> None:
     check_space(read_space(name).space)
+
+
+def test_the_documentation_of_the_family_names_every_parameter_and_its_default() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "cnn.md").read_text("utf-8").splitlines() if "| `" in line]
+    documented = {}
+    for row in rows:
+        names = re.findall(r"`(\w+)`", row[0])
+        for name in [names[0], *(f"{names[0][:-1]}{k}" for k in (2, 3, 4) if len(names) == 2)]:
+            documented[name] = row[2].strip(" `")
+
+    configuration = read_configuration({})
+    defaults = {**vars(configuration.architecture), **vars(configuration.recipe), "blocks": 3}
+    defaults |= {f"{name}_{k}": default for name, (_, default) in PER_BLOCK.items() for k in (1, 2, 3, 4)}
+    assert set(documented) == set(FAMILIES["cnn"])
+    for name, text in documented.items():
+        assert text == str(defaults[name]).lower() or float(text) == defaults[name], name
+
+
+def test_the_example_in_the_readme_is_a_space_that_the_family_reads() -> None:
+    text = (ROOT / "README.md").read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
+
+    check_space(parse_space("readme", text).space)
 
 
 def test_every_start_with_entry_names_a_value_for_every_parameter_that_it_makes_active() -> None:
@@ -126,6 +151,40 @@ def test_set_fixes_a_parameter_changes_a_bound_and_keeps_the_start_entries_valid
     assert space_file.space.parameters["learning_rate"] == Float(1e-3, 1e-1, log=True)
     assert space_file.settings.pruner == "median"
     assert space_file.space.start_with[0]["dense_units"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "entries"),
+    [
+        ("parameters.optimizer=adam", 3),  # weight_decay sleeps under it
+        ("parameters.blocks=2", 3),  # filters_3 sleeps
+        ("parameters.learning_rate.low=4e-3", 1),  # two entries are below
+        ("parameters.filters_1.high=24", 1),
+        ("search.epochs=3", 3),
+    ],
+)
+def test_set_on_a_built_in_space_keeps_the_entries_that_still_lie_in_it(change: str, entries: int) -> None:
+    space = read_space("cnn", [change]).space
+
+    assert len(space.start_with) == entries
+    for entry in space.start_with:
+        space.check_values(entry)
+        assert set(entry) == set(space.sample(optuna.trial.FixedTrial(dict(entry)))) & set(entry)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["parameters = 3", "parameters.x = 0.1\nstart_with = [1]", "start_with = 3\nparameters.x = 1"],
+)
+def test_set_on_a_broken_file_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(SpaceError):
+        parse_space("mine", text, ["parameters.x=2"])
+
+
+def test_set_on_a_bare_value_replaces_it() -> None:
+    space = parse_space("mine", "parameters.learning_rate = 0.1", ["parameters.learning_rate=0.2"]).space
+
+    assert space.parameters["learning_rate"] == Fixed(0.2)
 
 
 def test_a_space_as_searched_reads_back_as_the_same_space() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ import optuna
 
 from tuner.data.sources import Source, find
 from tuner.data.splits import VALIDATION_SHARE
-from tuner.errors import SearchError, SpaceError, StudyError
+from tuner.errors import DataError, SearchError, SpaceError, StudyError, UsageError
 from tuner.evaluation.refit import Refitted, refit
 from tuner.evaluation.score import score
 from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value
+from tuner.reporting.best import refit_of
 from tuner.reporting.report import (
     Document,
     Facts,
@@ -28,7 +30,7 @@ from tuner.reporting.report import (
     write_report,
     write_tables,
 )
-from tuner.runs import Outputs, commit, cores, machine, make_writable, write_json, write_text
+from tuner.runs import Outputs, command_line, commit, cores, machine, make_writable, only_one, write_json, write_text
 from tuner.search.budget import END_SECONDS, FORWARD_SHARE, REFIT_MARGIN, Clock, Pace, RefitPlan, plan_refit
 from tuner.search.coordinator import Coordinator
 from tuner.search.executors.local import LocalExecutor
@@ -39,6 +41,7 @@ from tuner.search.study import (
     best_trial,
     create_study,
     free_name,
+    keep_facts,
     latest_study,
     load_study,
     open_storage,
@@ -92,50 +95,70 @@ def run_search(request: Request, observe: Observer) -> Document:
     """
     started = time.monotonic()
     opened = _open(request)
-    settings, folder = opened.settings, opened.outputs.run_folder(opened.name)
+    folder = opened.outputs.run_folder(opened.name)
     make_writable(folder)
+    with only_one(folder):
+        return _run(request, opened, folder, Clock(started, opened.settings.time), observe)
+
+
+def _run(request: Request, opened: _Opened, folder: Path, clock: Clock, observe: Observer) -> Document:
+    settings, space = opened.settings, opened.space_file.space
     workers = cores() if settings.workers == "auto" else int(settings.workers)
-    clock = Clock(started, settings.time)
+    pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
     with contextlib.closing(LocalExecutor(folder)) as executor:
-        for _ in range(workers):  # they load TensorFlow while the data is found
+        for _ in range(workers):
             executor.start()
         source = find(request.data, lambda text: observe(Note(text)))
-        validation = round(source.n_train * VALIDATION_SHARE)
-        epoch_images = (settings.train_images or source.n_train - validation) + FORWARD_SHARE * validation
-        task = SearchTask(opened.space_file.space, settings, source, epoch_images, workers)
-        time_kept = Timekeeper(task, clock, Pace.guess())
+        task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
+        time_kept = Timekeeper(task, clock, pace, refit=request.refit)
         time_kept.check_budget()
-        study = _study(opened, source)
-        write_text(folder / "space.toml", opened.space_file.text)
+        study, study_facts = _study(opened, source)
+        write_text(folder / "space.toml", study_facts.space_text)
         coordinator = Coordinator(study, task, executor, time_kept, observe)
         coordinator.run()
-        facts = Facts(opened.name, opened.space_file, settings, source, clock.elapsed())
+        facts = Facts(opened.name, study_facts, opened.space_file.space, source, clock.elapsed())
         trials = summaries(study)
-        write_tables(folder, trials, opened.space_file.space)
+        write_tables(folder, trials, space)
         winner = best_trial(trials)
         if winner is None:
             raise SearchError(why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
-        refit = _earlier_refit(folder, winner, settings)
+        left = clock.left() - END_SECONDS
+        epoch_seconds = REFIT_MARGIN * time_kept.refit_epoch_seconds(winner)
+        plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=workers, left=left)
+        document = refit_of(read_report(folder), study_facts, winner)
         refitted = None
-        if refit is not None:
+        if document and (not request.refit or _as_good(document, plan)):
             observe(Note("The winner is the one of before: its refit and its test score are kept."))
         elif request.refit:
-            left = clock.left() - END_SECONDS
-            epoch_seconds = REFIT_MARGIN * time_kept.refit_epoch_seconds(winner)
-            plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=workers, left=left)
-            refitted = (_refit(facts, winner, plan, executor=executor, idle=coordinator.idle, observe=observe), plan)
+            refitted = _refit(facts, winner, plan, executor=executor, idle=coordinator.idle, observe=observe)
     if refitted is not None:
         observe(Note("Scoring the test set …"))
-        refit = _score(folder, source, winner, *refitted)
-    report = build_report(facts, trials, winner, refit, clock.elapsed())
+        document = _score(folder, source, winner, refitted, plan)
+    report = build_report(facts, trials, winner, document, clock.elapsed())
     write_report(folder, report)
     write_json(folder / "run.json", _manifest(facts, report, clock))
     return report
 
 
+def _epoch_images(settings: SearchSettings, source: Source) -> float:
+    """Return what an epoch of a trial costs, in images trained. Raises DataError when there are not so many."""
+    validation = round(source.n_train * VALIDATION_SHARE)
+    train = source.n_train - validation
+    if settings.train_images is not None and settings.train_images > train:
+        raise DataError(f"search.train_images = {settings.train_images}, but the training split has {train}")
+    return (settings.train_images or train) + FORWARD_SHARE * validation
+
+
+def _as_good(document: Document, plan: RefitPlan) -> bool:
+    """Tell whether an earlier refit of the same winner is what would be done now: the test set is scored once."""
+    return len(document["seeds"]) >= plan.seeds and bool(document["epochs"] >= plan.epochs)
+
+
 def _open(request: Request) -> _Opened:
     """Read and check everything that needs no data and no worker."""
     outputs = Outputs.of(request.out, request.storage)
+    if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
+        raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
     space_file = (
         None
         if request.resume and request.space is None
@@ -153,7 +176,7 @@ def _open(request: Request) -> _Opened:
         _, facts = load_study(storage, name)
     else:
         storage = open_storage(outputs, create=True)
-        name = request.study or free_name(storage, space_file.space.name)
+        name = request.study or free_name(storage, outputs, space_file.space.name)
         if name in study_names(storage):
             raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
         settings = space_file.settings.merged(request.settings)
@@ -181,7 +204,7 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
             hint="start a new study with --study NAME, or leave SPACE and --set out to resume with the old one",
         )
     said: dict[str, Value] = {key: value for key, value in request.settings.items() if value is not None}
-    set_now = {change.partition("=")[0].removeprefix("search.") for change in request.changes}
+    set_now = {change.partition("=")[0].strip().removeprefix("search.") for change in request.changes}
     said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
     for key in BINDING:
         if key in said and said[key] != getattr(facts.settings, key):
@@ -198,8 +221,8 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
     return settings
 
 
-def _study(opened: _Opened, source: Source) -> optuna.Study:
-    """Create or load the study, with the sampler and pruner that this search uses."""
+def _study(opened: _Opened, source: Source) -> tuple[optuna.Study, StudyFacts]:
+    """Create or load the study, with the sampler and pruner that this search uses, and note this search in it."""
     storage = open_storage(opened.outputs, create=not opened.resumed)
     space, settings = opened.space_file.space, opened.settings
     if opened.resumed:
@@ -209,12 +232,14 @@ def _study(opened: _Opened, source: Source) -> optuna.Study:
                 f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
                 hint="name the same data with --data, or start a new study",
             )
+        facts = dataclasses.replace(facts, settings=settings, commands=(*facts.commands, command_line()))
+        keep_facts(study, facts)
     else:
-        space_file = opened.space_file
-        facts = StudyFacts(space.name, space_file.text, space_file.hash, source.digest, settings)
+        text, digest = opened.space_file.text, opened.space_file.hash
+        facts = StudyFacts(space.name, text, digest, source.digest, settings, commands=(command_line(),))
         study = create_study(storage, opened.name, facts, space)
     study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
-    return study
+    return study, facts
 
 
 def _refit(  # noqa: PLR0913
@@ -234,7 +259,7 @@ def _refit(  # noqa: PLR0913
         winner.values,
         facts.source,
         plan,
-        study_seed=facts.settings.seed,
+        study_seed=facts.study_facts.settings.seed,
         folder=executor.log_folder / "checkpoints",
         executor=executor,
         idle=idle,
@@ -263,21 +288,12 @@ def _score(folder: Path, source: Source, winner: TrialSummary, refitted: Refitte
     }
 
 
-def _earlier_refit(folder: Path, winner: TrialSummary, settings: SearchSettings) -> Document | None:
-    """Return the refit that a resumed run holds already, unless the winner or what is asked of it has changed."""
-    earlier = (read_report(folder) or {}).get("refit")
-    if earlier is None or not (folder / "model.keras").exists():
-        return None
-    enough = len(earlier["seeds"]) >= settings.refit_seeds and earlier["epochs"] >= settings.refit_epochs
-    return earlier if earlier["trial"] == winner.number and (enough or earlier["note"]) else None
-
-
 def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:
     return {
         "command": report["command"],
         "space_hash": report["space_hash"],
         "seed": report["seed"],
-        "settings": dataclasses.asdict(facts.settings),
+        "settings": dataclasses.asdict(facts.study_facts.settings),
         "data": {"name": facts.source.name, "digest": facts.source.digest, "verified": facts.source.verified},
         "versions": report["versions"],
         "commit": commit(),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import importlib.metadata
 import io
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.errors import EnvironmentProblem
+from tuner.errors import EnvironmentProblem, StudyError
 
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
 
@@ -109,8 +113,12 @@ def machine() -> dict[str, object]:
 
 
 def cores() -> int:
-    """Return the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the processor cores that this process may use, by affinity and by a container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (int(word) for word in Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split())
+        count = min(count, max(1, quota // period))
+    return count
 
 
 def commit() -> str | None:
@@ -126,8 +134,30 @@ def commit() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command as typed, without the path of the program."""
-    return " ".join(["tuner", *sys.argv[1:]])
+    """Return the command as it can be typed again, without the path of the program and without passwords."""
+    return without_password(shlex.join(["tuner", *sys.argv[1:]]))
+
+
+def without_password(text: str) -> str:
+    """Return ``text`` with the password of every URL in it replaced by stars."""
+    return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, which the kernel takes back when the process dies. Raises StudyError."""
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            said = f"study '{folder.name}' is being searched by {owner}"
+            raise StudyError(said, hint="wait for it, or end it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        lock.flush()
+        yield
 
 
 def _processor() -> str:

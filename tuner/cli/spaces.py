@@ -77,9 +77,10 @@ def copy(
 
     if file.suffix != ".toml":
         raise UsageError(f"{file}: a space file ends in .toml")
+    text = builtin_text(space)
     try:
         with file.open("x", encoding="utf-8") as written:
-            written.write(builtin_text(space))
+            written.write(text)
     except FileExistsError:
         raise UsageError(f"{file} exists", hint="name another file, or remove it first") from None
     except OSError as error:

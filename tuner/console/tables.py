@@ -85,7 +85,7 @@ def show_best(console: Console, found: Document, folder: str) -> None:
     else:
         console.print(f"[yellow]{found['missing']}[/]")
     show_values(console, best)
-    console.print(f"To search it again: {found['rebuild']}")
+    console.print(f"Searched by: {found['command']}", soft_wrap=True)
     if refit:
         console.print(f"The model is {folder}/model.keras; 'tuner best {found['study']} --export DIR' takes it away.")
 

@@ -15,7 +15,7 @@ from tuner.runs import draft_of, write_text
 def export_keras(run_folder: Path, found: Document, folder: Path) -> list[Path]:
     """Write ``model.keras``, ``labels.json`` and ``model_card.md`` into ``folder`` and return their paths.
 
-    ``found`` is what ``experiment.find_best`` returns. Raises ExportError when there is no retrained model, or the
+    ``found`` is what ``reporting.best.find_best`` returns. Raises ExportError when there is no retrained model, or the
     folder cannot be written.
     """
     model = run_folder / "model.keras"

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from tuner.errors import SearchError
+from tuner.records import TrialSummary
 from tuner.reporting.report import Document, read_report, winner_document
 from tuner.runs import Outputs
-from tuner.search.study import best_trial, latest_study, load_study, open_storage, summaries, why_no_winner
+from tuner.search.study import (
+    StudyFacts,
+    best_trial,
+    latest_study,
+    load_study,
+    open_storage,
+    summaries,
+    why_no_winner,
+)
 
 
 def find_best(outputs: Outputs, name: str | None) -> Document:
@@ -19,21 +28,31 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     trials = summaries(study)
     winner = best_trial(trials)
     if winner is None:
-        raise SearchError(
-            f"study '{name}': {why_no_winner(trials)}", hint=f"'tuner search --resume --study {name}' goes on"
-        )
+        hint = f"'tuner search --resume --study {name}' goes on"
+        raise SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
     folder = outputs.run_folder(name)
     report = read_report(folder) or {}
-    refit = report.get("refit")
-    is_current = refit is not None and refit["trial"] == winner.number and (folder / "model.keras").exists()
-    missing = (
-        f"It was not trained again on all images yet: 'tuner search --resume --study {name}' does that and scores it."
-    )
+    refit = refit_of(report, facts, winner) if (folder / "model.keras").exists() else None
+    # As many trials as there are: the search is over at once, and the refit follows.
+    resume = f"tuner search --resume --study {name} --trials {sum(trial.state != 'refused' for trial in trials)}"
+    missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
     return {
-        **{key: report.get(key) for key in ("command", "versions", "seed", "data", "classes", "input_shape", "space")},
+        **{key: report.get(key) for key in ("versions", "seed", "data", "classes", "input_shape")},
         "study": name,
+        "space": facts.space_name,
+        "command": " && ".join(facts.commands),
         "best_trial": winner_document(trials, winner, facts.settings),
-        "refit": refit if is_current else None,
-        "missing": None if is_current else missing,
-        "rebuild": report.get("command") or f"tuner search --resume --study {name}",
+        "refit": refit,
+        "missing": None if refit else missing,
     }
+
+
+def refit_of(report: Document | None, facts: StudyFacts, winner: TrialSummary) -> Document | None:
+    """Return the refit in ``report`` when it is of this very study and of this winner, else None.
+
+    The name alone does not tell: a run folder may outlive the study that made it.
+    """
+    if report is None or report.get("study_identity") != facts.identity:
+        return None
+    refit: Document | None = report["refit"]
+    return refit if refit and refit["trial"] == winner.number else None

@@ -13,9 +13,9 @@ from tuner.data.sources import Source
 from tuner.evaluation.refit import Refitted
 from tuner.models.baselines import PUBLISHED
 from tuner.records import EpochResult, TrialSummary, count_states
-from tuner.runs import command_line, versions, write_json, write_table, write_text
+from tuner.runs import versions, write_json, write_table, write_text
+from tuner.search.study import StudyFacts
 from tuner.space.parameters import Fixed, Space
-from tuner.space.reader import SpaceFile
 from tuner.space.settings import SearchSettings
 
 Document: TypeAlias = dict[str, Any]
@@ -30,8 +30,8 @@ class Facts:
     """What a search was about, for its report."""
 
     study: str
-    space_file: SpaceFile
-    settings: SearchSettings
+    study_facts: StudyFacts
+    space: Space
     source: Source
     search_seconds: float
 
@@ -44,22 +44,23 @@ def build_report(
     mean = refit["test_accuracy_mean"] if refit else None
     return {
         "study": facts.study,
-        "space": facts.space_file.space.name,
-        "space_hash": facts.space_file.hash,
+        "study_identity": facts.study_facts.identity,
+        "space": facts.space.name,
+        "space_hash": facts.study_facts.space_hash,
         "data": facts.source.name,
         "classes": list(facts.source.class_names),
         "input_shape": list(facts.source.input_shape),
-        "seed": facts.settings.seed,
-        "command": command_line(),
+        "seed": facts.study_facts.settings.seed,
+        "command": " && ".join(facts.study_facts.commands),
         "versions": versions(),
-        "n_trials": len(trials) - counts.get("refused", 0),
+        "n_trials": len(trials) - counts.get("refused", 0) - counts.get("running", 0),
         "n_complete": counts.get("complete", 0),
         "n_pruned": counts.get("pruned", 0) + counts.get("clock", 0),
         "n_stopped_by_clock": counts.get("clock", 0),
         "n_refused": counts.get("refused", 0),
         "n_failed": counts.get("failed", 0),
-        "compute_saved_by_pruning": compute_saved(trials, facts.settings.epochs),
-        "best_trial": winner_document(trials, winner, facts.settings),
+        "compute_saved_by_pruning": compute_saved(trials, facts.study_facts.settings.epochs),
+        "best_trial": winner_document(trials, winner, facts.study_facts.settings),
         "refit": refit,
         "baselines": [
             {

@@ -66,7 +66,7 @@ class Coordinator:
         self._running: dict[int, _Running] = {}
         self._adopted = deque(adopt(study))
         self._ended = [trial for trial in summaries(study) if trial.state != "running"]
-        self._grid_announced = False
+        self._asked_out = False
         self._ready: set[int] = set()
         self._lost_before_ready = 0
 
@@ -93,11 +93,6 @@ class Coordinator:
                 self._handle(worker, message)
 
     @property
-    def workers(self) -> int:
-        """Return how many workers search."""
-        return self._task.workers
-
-    @property
     def idle(self) -> list[int]:
         """Return the workers that are ready and have nothing to do."""
         return self._idle
@@ -118,6 +113,8 @@ class Coordinator:
     # Asking.
 
     def _more_to_ask(self) -> bool:
+        if self._asked_out:
+            return False
         if self._adopted:
             return self._seconds_left() > 0
         total = self._task.settings.total_trials
@@ -126,9 +123,8 @@ class Coordinator:
             return False
         sampler = self._study.sampler
         if isinstance(sampler, GridPoints) and len(self._running) + len(self._ended) >= len(sampler.points):
-            if not self._grid_announced:
-                self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
-            self._grid_announced = True
+            self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
+            self._asked_out = True
             return False
         return self._seconds_left() > self._time.shortest_useful(self._ended)
 
@@ -157,7 +153,8 @@ class Coordinator:
 
     def _next_trial(self) -> _Running | None:
         """Ask until a configuration is within the limits; refused ones are told at once."""
-        for _ in range(MAX_REFUSALS_IN_A_ROW):
+        reason, refusals = "", 0
+        while refusals < MAX_REFUSALS_IN_A_ROW:
             if not self._more_to_ask():
                 return None
             trial, already = self._adopted.popleft() if self._adopted else (self._study.ask(), frozenset())
@@ -174,10 +171,13 @@ class Coordinator:
             # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
             trial.set_constraint("limits", excess)
             self._end(trial, TrialState.PRUNED)
-        raise SearchError(
-            f"{MAX_REFUSALS_IN_A_ROW} configurations in a row were refused, the last one because {reason}",
-            hint="raise [limits], or narrow the space",
-        )
+            refusals += not isinstance(self._study.sampler, GridPoints)  # a grid ends by itself
+        said = f"{MAX_REFUSALS_IN_A_ROW} configurations in a row were refused, the last one because {reason}"
+        if best_trial(self._ended) is None and not self._running:
+            raise SearchError(said, hint="raise [limits], or narrow the space")
+        self._observe(Note(f"The search ends: {said}."))
+        self._asked_out = True
+        return None
 
     def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
         """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
@@ -217,7 +217,9 @@ class Coordinator:
             trial.report(result.val_accuracy or 0.0, result.epoch)
         self._observe(EpochEnded(trial.number, result))
         last = result.epoch >= self._task.settings.epochs
-        if running.stopped_by is None and not last and trial.should_prune():
+        # Where a dead search had a later epoch, it had said *go on* to this one.
+        decided = result.epoch < max(running.already, default=0)
+        if running.stopped_by is None and not last and not decided and trial.should_prune():
             running.stopped_by = "pruned"
             self._executor.send(running.worker, Stop(trial.number))
         else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tuner.data.sources import Source
-from tuner.records import Cost, EpochResult, Values
+from tuner.records import EpochResult, Values
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,12 @@ class Shutdown:
 class Ready:
     """The worker has loaded its libraries."""
 
-    seconds: float
-
 
 @dataclass(frozen=True)
 class Built:
-    """The network stands, at this cost."""
+    """The network stands."""
 
     job: int
-    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,6 @@ class Failed:
 
     job: int
     reason: str
-    traceback: str = ""
 
 
 @dataclass(frozen=True)

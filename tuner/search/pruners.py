@@ -33,11 +33,12 @@ def rungs(first: int, reduction: int, epochs: int) -> list[int]:
 def passes(value: float, others: Sequence[float], reduction: int) -> bool:
     """Tell whether ``value`` is among the best 1/reduction of itself and the ``others`` at its rung.
 
-    With fewer than ``reduction`` of them the best one passes (Li et al. 2020, the early-stopping variant: a stopped
-    trial is not taken up again when the ranks change).
+    Li et al. 2020, the early-stopping variant: a stopped trial is not taken up again when the ranks change. The first
+    ``reduction`` - 1 at a rung all pass: there is no share of them to keep yet, and a search's first trials are its
+    known-good ones.
     """
-    better = sum(other > value for other in others)
-    return better < max(1, (len(others) + 1) // reduction)
+    count = len(others) + 1
+    return count < reduction or sum(other > value for other in others) < count // reduction
 
 
 class Halving(optuna.pruners.BasePruner):

@@ -1,4 +1,4 @@
-"""Which values come next. What a sampler draws for trial k derives from (seed, k), whatever was resumed in between."""
+"""Which values come next: a matter of the seed, the trial's number and the study, whatever was resumed in between."""
 
 from __future__ import annotations
 

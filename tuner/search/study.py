@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import json
 import re
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import EnvironmentProblem, StudyError
 from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
-from tuner.runs import Outputs, make_writable
+from tuner.runs import Outputs, make_writable, without_password
 from tuner.space.parameters import Fixed, Space
 from tuner.space.settings import SearchSettings
 
@@ -40,6 +41,11 @@ class StudyFacts:
     data: str
     """The digest of the data set."""
     settings: SearchSettings
+    """As the last search on it had them."""
+    commands: tuple[str, ...] = ()
+    """The command lines that searched it, oldest first."""
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Tells a study from an earlier one of the same name, whose run folder may still be there."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def open_storage(outputs: Outputs, *, create: bool) -> optuna.storages.BaseStora
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise EnvironmentProblem(
-            f"{_without_password(outputs.storage)}: cannot be opened as a study storage: {reason}",
+            f"{without_password(outputs.storage)}: cannot be opened as a study storage: {reason}",
             hint="an SQLite file, or an SQLAlchemy URL whose driver is installed",
         ) from None
     if database is not None:
@@ -110,6 +116,11 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
             varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
             study.enqueue_trial(varying, user_attrs={"start_with": True})
     return study
+
+
+def keep_facts(study: optuna.Study, facts: StudyFacts) -> None:
+    """Store what a resumed search was told."""
+    study.set_user_attr(FACTS, _to_json(facts))
 
 
 def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.Study, StudyFacts]:
@@ -149,9 +160,10 @@ def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:
     return f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
 
 
-def free_name(storage: optuna.storages.BaseStorage, space: str) -> str:
-    """Return ``SPACE-N`` with the first number that no study has used."""
-    used = [re.fullmatch(rf"{re.escape(space)}-(\d+)", name) for name in study_names(storage)]
+def free_name(storage: optuna.storages.BaseStorage, outputs: Outputs, space: str) -> str:
+    """Return ``SPACE-N`` with the first number above those that a study or a run folder has used."""
+    names = {*study_names(storage), *(path.name for path in outputs.run_folder(space).parent.glob(f"{space}-*"))}
+    used = [re.fullmatch(rf"{re.escape(space)}-(\d+)", name) for name in names]
     return f"{space}-{1 + max((int(match[1]) for match in used if match), default=0)}"
 
 
@@ -208,7 +220,9 @@ def best_trial(trials: Sequence[TrialSummary]) -> TrialSummary | None:
 def why_no_winner(trials: Sequence[TrialSummary]) -> str:
     """Return the sentence for a study without a complete trial."""
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items()) or "none was started"
-    return f"no trial was trained to its last epoch ({counts})"
+    failures = [trial.reason for trial in trials if trial.state == "failed"]
+    last = f"; the last failure: {failures[-1]}" if failures else ""
+    return f"no trial was trained to its last epoch ({counts}{last})"
 
 
 def adopt(study: optuna.Study) -> list[tuple[optuna.Trial, frozenset[int]]]:
@@ -229,8 +243,5 @@ def _to_json(facts: StudyFacts) -> str:
 
 def _from_json(raw: str) -> StudyFacts:
     table = json.loads(raw)
-    return StudyFacts(**{**table, "settings": SearchSettings(**table["settings"])})
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+    settings = SearchSettings(**table["settings"])
+    return StudyFacts(**{**table, "settings": settings, "commands": tuple(table["commands"])})

@@ -22,9 +22,9 @@ LONGEST_REFIT_PART = 0.7
 class Timekeeper:
     """Measures epochs, and from them answers every question about time."""
 
-    def __init__(self, task: SearchTask, clock: Clock, pace: Pace) -> None:
-        """Know the task, the clock that runs, and a first guess of the pace."""
-        self._task, self._clock, self._pace = task, clock, pace
+    def __init__(self, task: SearchTask, clock: Clock, pace: Pace, *, refit: bool = True) -> None:
+        """Know the task, the clock that runs, a first guess of the pace, and whether a refit follows."""
+        self._task, self._clock, self._pace, self._refit = task, clock, pace, refit
         self._cheapest = task.cheapest_known()
 
     @property
@@ -42,7 +42,7 @@ class Timekeeper:
             return
         epochs = self._task.settings.epochs
         trial = self._pace.seconds(self._cheapest, self._task.epoch_images, epochs)
-        refit = self._refit_epoch(self._cheapest)
+        refit = self._refit_epoch(self._cheapest) if self._refit else 0.0
         if trial + refit + END_SECONDS > self._clock.left():
             raise SearchError(
                 f"--time {self._clock.limit:.0f}s cannot hold one trial: about {trial:.0f} s for its {epochs} epochs, "
@@ -52,7 +52,7 @@ class Timekeeper:
 
     def refusal(self, cost: Cost) -> tuple[str, float]:
         """Return why a configuration at ``cost`` cannot be refitted in time, and by how much; or an empty reason."""
-        if self._clock.limit is None or cost.multiply_adds <= self._cheapest.multiply_adds:
+        if self._clock.limit is None or not self._refit or cost.multiply_adds <= self._cheapest.multiply_adds:
             return "", 0.0
         refit = self._task.settings.refit_epochs * self._refit_epoch(cost)
         allowed = LONGEST_REFIT_SHARE * self._clock.limit * (1 if self._pace.measured else 2)
@@ -63,6 +63,8 @@ class Timekeeper:
         """Return the seconds until the search must end so that ``best`` (or what runs) can still be refitted."""
         if self._clock.limit is None:
             return math.inf
+        if not self._refit:
+            return self._clock.left() - STOP_SECONDS
         if best is not None:
             epoch = self.refit_epoch_seconds(best)
         else:

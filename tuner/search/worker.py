@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
 import sys
-import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,9 +35,8 @@ class Worker:
 
     def run(self) -> None:
         """Serve jobs until the coordinator closes the channel."""
-        start = time.monotonic()
         prepare_backend()
-        self._send(Ready(time.monotonic() - start))
+        self._send(Ready())
         with contextlib.suppress(_ShutDown):
             while True:
                 message = self._receive()
@@ -59,8 +56,9 @@ class Worker:
         except _ShutDown:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a configuration raises is the trial's, not the worker's
+            traceback.print_exc()  # into the worker's log
             last = str(error).strip().splitlines()[-1:] or [""]
-            self._send(Failed(job.job, f"{type(error).__name__}: {last[0][:300]}", traceback.format_exc()))
+            self._send(Failed(job.job, f"{type(error).__name__}: {last[0][:300]}"))
         else:
             self._send(Done(job.job))
 
@@ -68,7 +66,6 @@ class Worker:
         import keras
 
         from tuner.models.cnn import build_network, whole_model
-        from tuner.records import Cost
         from tuner.training.configuration import read_configuration
         from tuner.training.fit import fit
 
@@ -79,7 +76,7 @@ class Worker:
         plan = configuration.plan(job.source.input_shape, images.classes)
         l2 = configuration.recipe.l2
         network = build_network(plan, scale=images.scale, l2=l2, seed=seed_for(job.seed, "weights"))
-        if not self._ask(job.job, Built(job.job, Cost(network.count_params(), plan.cost.multiply_adds))):
+        if not self._ask(job.job, Built(job.job)):
             return
         last = 0
 
@@ -158,8 +155,6 @@ def prepare_backend() -> None:
 def main() -> None:
     """Serve the socket whose file descriptor is the only argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     with contextlib.suppress(_ShutDown):
         Worker(Connection(int(sys.argv[1]))).run()
 

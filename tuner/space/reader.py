@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeGuard
 import tomli_w
 
 from tuner.errors import SpaceError
-from tuner.records import Value
+from tuner.records import Value, Values
 from tuner.space.parameters import Choice, Fixed, Float, Int, Limits, Parameter, Space, When, parents_first
 from tuner.space.settings import SearchSettings
 
@@ -39,10 +39,10 @@ class SpaceFile:
 
     @property
     def hash(self) -> str:
-        """Return a digest of what may be sampled (parameters, limits, model), not of comments or search settings."""
+        """Return a digest of what is tried (parameters, limits, model, first entries), not of comments or settings."""
         space = self.space
         parameters = {name: [type(p).__name__, dataclasses.asdict(p)] for name, p in space.parameters.items()}
-        facts = [space.model, parameters, dataclasses.asdict(space.limits)]
+        facts = [space.model, parameters, dataclasses.asdict(space.limits), space.start_with]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_document(self) -> Table:
@@ -109,6 +109,7 @@ def parse_space(name: str, text: str, changes: Iterable[str] = (), source: str =
         for change in changes:
             _apply(table, change)
         if changes:
+            table["start_with"] = _fitting(_parse(name, {**table, "start_with": []}, "").space, _entries(table))
             text = "# Changed by --set: " + ", ".join(changes) + "\n" + tomli_w.dumps(table)
         return _parse(name, table, text)
     except tomllib.TOMLDecodeError as error:
@@ -130,21 +131,44 @@ def _apply(table: Table, change: str) -> None:
     if keys[0] not in ("parameters", "limits", "search"):
         raise SpaceError(f"--set {path}: starts with neither parameters, limits nor search")
     if keys[0] == "parameters" and len(keys) > 1:
-        _known(keys[1], table.get("parameters", {}), f"--set {path}")
+        parameters = _table(table, "parameters")
+        _known(keys[1], parameters, f"--set {path}")
         if len(keys) == 2:  # noqa: PLR2004  # parameters.NAME
-            old = table["parameters"][keys[1]]
-            table["parameters"][keys[1]] = {"type": "fixed", "value": value} | {
-                k: old[k] for k in ("when",) if k in old
-            }
-            table["start_with"] = [
-                {**entry, keys[1]: value} if keys[1] in entry else entry for entry in table.get("start_with", [])
-            ]
+            _fix(table, parameters, keys[1], value)
             return
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise SpaceError(f"--set {path}: '{key}' is not a table")
     table[keys[-1]] = value
+
+
+def _fix(table: Table, parameters: Table, name: str, value: object) -> None:
+    """Put one value in the place of a parameter's domain; its condition stays, and the first entries follow."""
+    old = parameters[name]
+    when = {"when": old["when"]} if isinstance(old, dict) and "when" in old else {}
+    parameters[name] = {"type": "fixed", "value": value, **when}
+    entries = table.get("start_with", [])
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and name in entry:
+            entry[name] = value
+
+
+def _fitting(space: Space, entries: list[Values]) -> list[Values]:
+    """Return those first entries that a space changed by ``--set`` still holds, without what became inactive."""
+    kept = []
+    for entry in entries:
+        known: Values = {}
+        for name, parameter in space.parameters.items():
+            met = all(parent not in known or known[parent] in allowed for parent, allowed in parameter.when.items())
+            if isinstance(parameter, Fixed):
+                known[name] = parameter.value
+            elif name in entry and met:
+                known[name] = entry[name]
+        own = {name: value for name, value in known.items() if name in entry}
+        if all(space.parameters[name].contains(value) for name, value in own.items()):
+            kept.append(own)
+    return kept
 
 
 def _parse(name: str, table: Table, text: str) -> SpaceFile:
@@ -161,9 +185,7 @@ def _parse(name: str, table: Table, text: str) -> SpaceFile:
     parameters = parents_first(_conditions_checked(read))
     limits = _named("limits", _limits, _table(table, "limits"))
     space = Space(name, description, model, parameters, limits)
-    entries = table.get("start_with", [])
-    if not isinstance(entries, list):
-        raise SpaceError("start_with is not a list of tables", hint="write [[start_with]]")
+    entries = _entries(table)
     for number, entry in enumerate(entries, 1):
         _named(f"start_with entry {number}", lambda entry: _start_with(space, entry), entry)
     space = dataclasses.replace(space, start_with=tuple(dict(entry) for entry in entries))
@@ -272,9 +294,14 @@ def _limits(raw: Table) -> Limits:
     return Limits(raw.get("parameters"), raw.get("multiply_adds"))
 
 
-def _start_with(space: Space, entry: object) -> None:
-    if not isinstance(entry, dict):
-        raise SpaceError("is not a table", hint="write [[start_with]]")
+def _entries(table: Table) -> list[Table]:
+    entries = table.get("start_with", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SpaceError("start_with is not a list of tables", hint="write [[start_with]]")
+    return entries
+
+
+def _start_with(space: Space, entry: Table) -> None:
     for key, value in entry.items():
         _known(key, space.parameters, "")
         if not _is_value(value):

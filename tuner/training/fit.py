@@ -46,11 +46,12 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
         seed_dropout(network, seed, epoch)
         plan = plan_epoch(seed, epoch, len(images.train), recipe.batch_size)
         loss, accuracy = road.epoch(plan.order, plan.draws, rates[steps * (epoch - 1) : steps * epoch], stopped)
-        if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss is {loss} at epoch {epoch}")
         val_loss = val_accuracy = None
         if len(images.val):
             val_loss, val_accuracy = loss_and_accuracy(road.logits(images.val), images.val_labels)
+        for name, value in (("loss", loss), ("validation loss", val_loss)):
+            if value is not None and not math.isfinite(value):
+                raise TrainingFailed(f"the {name} is {value} at epoch {epoch}")
         rate, seconds = float(rates[steps * epoch - 1]), time.monotonic() - start
         curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds))
         if not after_epoch(curve[-1]):

@@ -22,8 +22,8 @@ from tuner.records import seed_for
 from tuner.training.augment import augment, draw
 from tuner.training.configuration import Recipe
 
-STEPS_BETWEEN_QUESTIONS = 32
-"""Steps after which the caller is asked whether to go on: a clock or Ctrl-C is heard within seconds."""
+IMAGES_BETWEEN_QUESTIONS = 2048
+"""Images after which the caller is asked whether to go on: a clock or Ctrl-C is heard within seconds."""
 EVALUATION_BATCH = 500
 
 
@@ -109,10 +109,11 @@ class TensorFlowRoad:
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
         loss = correct = 0.0
-        for start in range(0, len(order), STEPS_BETWEEN_QUESTIONS):
+        between = steps_between_questions(order)
+        for start in range(0, len(order), between):
             if stopped():
                 raise Cancelled
-            part = slice(start, start + STEPS_BETWEEN_QUESTIONS)
+            part = slice(start, start + between)
             more_loss, more_correct = self._steps(order[part], draws[part], rates[part])
             loss, correct = loss + float(more_loss), correct + float(more_correct)
         return loss / len(order), correct / len(order)
@@ -136,7 +137,7 @@ class PlainRoad:
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
         loss = correct = 0.0
         for step, indices in enumerate(order):
-            if step % STEPS_BETWEEN_QUESTIONS == 0 and stopped():
+            if step % steps_between_questions(order) == 0 and stopped():
                 raise Cancelled
             x = augment(ops.convert_to_tensor(self.images.train[indices].astype(np.float32)), draws[step], self.recipe)
             y = np.eye(self.images.classes, dtype=np.float32)[self.images.train_labels[indices]]
@@ -171,6 +172,11 @@ def batch_and_steps(count: int, batch_size: int) -> tuple[int, int]:
     """Return the batch size that ``count`` images allow, and the whole batches in them."""
     size = min(batch_size, count)
     return size, count // size
+
+
+def steps_between_questions(order: npt.NDArray[np.int32]) -> int:
+    """Return the steps of ``order`` (steps, batch) after which the caller is asked whether to go on."""
+    return max(1, IMAGES_BETWEEN_QUESTIONS // int(order.shape[1]))
 
 
 def seed_dropout(network: keras.Model, seed: int, epoch: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from tuner.search.messages import FromWorker, Lost, Shutdown, ToWorker
 
 CLOSING_SECONDS = 3.0
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Keep big tensors on the heap: with glibc's defaults every large temporary is mapped and unmapped, and its pages are
 # faulted in anew at each step. About a tenth of a small CNN's step (measured, results/LOG.md).
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
@@ -45,7 +46,7 @@ class LocalExecutor:
         number = self._started
         self._started += 1
         ours, theirs = socket.socketpair()
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **_ALLOCATOR, **os.environ}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **os.environ}
         with (self.log_folder / f"worker-{number}.log").open("ab") as log, theirs:
             process = subprocess.Popen(  # noqa: S603  # our own module
                 [sys.executable, "-m", "tuner.search.worker", str(theirs.fileno())],

@@ -1,0 +1,112 @@
+"""Real processes and real signals: nothing is lost, nobody stays behind, nobody else gets in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuner.search.executors.local import LocalExecutor
+from tuner.search.messages import Lost, Ready
+
+from .conftest import Done
+
+Tuner = Callable[..., Done]
+
+
+def _start_search(folder: Path, space_path: Path, data: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tuner", "search", str(space_path), "--trials", "5", "--workers", "2", "--seed", "0",
+               "--data", str(data), "--pruner", "none", "--epochs", "8", "--no-refit"]  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored; this one is to be in the foreground wherever it runs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
+    )
+
+
+def test_a_second_search_on_the_same_study_is_refused_while_the_first_runs(
+    tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    with _start_search(space_path.parent, space_path, small_folder) as first:
+        _wait_for(first, "epoch 1")
+
+        second = tuner("search", "--resume", "--data", small_folder)
+
+        first.kill()
+    assert second.code == 5
+    assert f"study 'small-1' is being searched by process {first.pid} since" in second.err
+
+
+def _wait_for(process: subprocess.Popen[str], said: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if said in line:
+            return
+    raise AssertionError(process.stderr.read() if process.stderr else "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"])
+def test_an_interrupted_search_leaves_a_study_that_resume_ends(
+    number: signal.Signals, tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    process = _start_search(space_path.parent, space_path, small_folder)
+    _wait_for(process, "epoch 2")
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "tuner search --resume --study small-1" in said
+    assert "Traceback" not in said
+    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json")
+    assert resumed.document["n_trials"] == resumed.document["n_complete"] == 5
+
+
+def test_kill_9_of_the_search_leaves_no_workers_and_a_study_that_resume_ends_the_same(
+    tuner: Tuner, space_path: Path, small_folder: Path
+) -> None:
+    process = _start_search(space_path.parent, space_path, small_folder)
+    _wait_for(process, "epoch 3")
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    process.kill()
+    process.communicate()
+
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    resumed = tuner("search", "--resume", "--workers", 2, "--data", small_folder, "--no-refit", "--json").document
+    whole = tuner("search", space_path, "--study", "whole", "--trials", 5, "--workers", 2, "--seed", 0, "--pruner", "none",
+                  "--epochs", 8, "--data", small_folder, "--no-refit", "--json").document  # fmt: skip
+    assert resumed["n_trials"] == resumed["n_complete"] == 5
+    assert resumed["best_trial"] == whole["best_trial"]
+
+
+def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_path: Path) -> None:
+    executor = LocalExecutor(tmp_path)
+    number = executor.start()
+    heard: list[object] = []
+    deadline = time.monotonic() + 60
+    while not heard and time.monotonic() < deadline:
+        heard = executor.receive(1.0)
+
+    assert heard[0][0] == number
+    assert isinstance(heard[0][1], Ready)
+    os.kill(executor._workers[number].process.pid, signal.SIGKILL)
+    lost = executor.receive(5.0)
+    assert lost == [(number, Lost("the worker process was ended by SIGKILL"))]
+    executor.close()
