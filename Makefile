@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 search: $(STAMP) ## install, fetch the data, search for about ten minutes, show the result
 	$(BIN)/tuner data fetch
-	$(BIN)/tuner search cnn --time 12m --epochs 4 --set search.train_images=10000 --refit-epochs 7 --seed 0
+	$(BIN)/tuner search cnn --time 11m --epochs 4 --set search.train_images=10000 --refit-epochs 7 --seed 0
 
 test: $(STAMP) ## install, run the tests (about five minutes on two cores)
 	$(BIN)/python -m pytest

@@ -28,6 +28,7 @@ from tuner.records import (
 )
 
 REFRESHES_A_SECOND = 4
+CURVE_WIDTH = 24
 
 
 @dataclass
@@ -145,11 +146,9 @@ class LiveScreen:
         low = min([*shares, high])
         beside = self._best.values if self._best else None
         for row in self._rows.values():
-            tries = "" if self._refit else values_line(row.values, beside)
-            curve = sparkline(row.curve[-24:], low, high)
-            table.add_row(
-                row.label, f"{row.epoch}/{row.epochs}", percent(row.accuracy), Text(curve, style="green"), tries
-            )
+            tries = Text("" if self._refit else values_line(row.values, beside))
+            curve = Text(sparkline(row.curve[-CURVE_WIDTH:], low, high), style="green")
+            table.add_row(row.label, f"{row.epoch}/{row.epochs}", percent(row.accuracy), curve, tries)
         return table
 
     def _footer(self) -> Group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -56,7 +57,7 @@ def show_result(console: Console, report: Document, folder: str) -> None:
     console.print(f"\n{counts_sentence(report)}")
     console.print(
         f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, "
-        f"in all {duration(seconds['total'])}. Everything is in {folder}"
+        f"in all {duration(seconds['total'])}. Everything is in {escape(folder)}"
     )
 
 
@@ -85,16 +86,20 @@ def show_best(console: Console, found: Document, folder: str) -> None:
     else:
         console.print(f"[yellow]{found['missing']}[/]")
     show_values(console, best)
-    console.print(f"Searched by: {found['command']}", soft_wrap=True)
+    console.print(f"Searched by: {escape(found['command'])}", soft_wrap=True)
     if refit:
-        console.print(f"The model is {folder}/model.keras; 'tuner best {found['study']} --export DIR' takes it away.")
+        console.print(
+            f"The model is {escape(folder)}/model.keras; 'tuner best {found['study']} --export DIR' takes it away."
+        )
 
 
 def show_spaces(console: Console, spaces: Sequence[SpaceFile]) -> None:
     """Print the built-in spaces."""
     table = _table("space", "parameters", "what it holds")
     for space_file in spaces:
-        table.add_row(space_file.space.name, str(len(space_file.space.parameters)), space_file.space.description)
+        table.add_row(
+            space_file.space.name, str(len(space_file.space.parameters)), escape(space_file.space.description)
+        )
     console.print(table)
     console.print(
         "\n[dim]'tuner spaces show NAME' draws one; 'tuner spaces copy NAME mine.toml' starts one of your own.[/]"
@@ -104,7 +109,7 @@ def show_spaces(console: Console, spaces: Sequence[SpaceFile]) -> None:
 def show_space(console: Console, space_file: SpaceFile) -> None:
     """Draw a space: parameters, each under the conditions that wake it."""
     space = space_file.space
-    tree = Tree(f"[bold]{space.name}[/] [dim]{space.description}[/]")
+    tree = Tree(f"[bold]{escape(space.name)}[/] [dim]{escape(space.description)}[/]")
     for name, parameter in space.parameters.items():
         when = f"  [cyan]when {describe_when(parameter.when)}[/]" if parameter.when else ""
         tree.add(f"{name} [dim]{type(parameter).__name__.lower()}[/] {describe(parameter)}{when}")
@@ -126,7 +131,7 @@ def show_check(console: Console, name: str, found: Survey) -> None:
     for which, cost in (("smallest", found.smallest), ("largest", found.largest)):
         table.add_row(which, f"{cost.parameters:,}", f"{cost.multiply_adds:,}")
     refused = f"{found.refused} of them over the limits or impossible to build"
-    console.print(f"[green]{name} is a good space.[/] {found.sampled} random configurations, {refused}.")
+    console.print(f"[green]{escape(name)} is a good space.[/] {found.sampled} random configurations, {refused}.")
     console.print(table)
 
 
@@ -148,7 +153,7 @@ def show_places(console: Console, places: Sequence[Place]) -> None:
     table = _table("looked in", "folder", "found")
     for place in places:
         colour = "green" if place.found == "verified" else "dim"
-        table.add_row(place.what, str(place.folder or ""), f"[{colour}]{place.found}[/]")
+        table.add_row(place.what, escape(str(place.folder or "")), f"[{colour}]{place.found}[/]")
     console.print(table)
     if not any(place.found == "verified" for place in places):
         console.print("\nFashion-MNIST is nowhere yet: 'tuner data fetch' downloads it, as the first search would.")
