@@ -14,7 +14,9 @@ from tuner.search.task import SearchTask
 LONGEST_REFIT_SHARE = 0.6
 """Of --time: a configuration whose refit would take more is refused, because it could win and not be delivered.
 
-The cheapest known configuration is never refused for that; before an epoch was measured, twice the share is allowed."""
+The cheapest known configuration is never refused for that."""
+UNMEASURED_ALLOWANCE = 4
+"""Until an epoch was measured the pace is a guess, and this many times the share is allowed."""
 LONGEST_REFIT_PART = 0.7
 """Of --time, kept for the refit at the most: on a slow machine the refit is cut, so that a search remains."""
 
@@ -55,7 +57,7 @@ class Timekeeper:
         if self._clock.limit is None or not self._refit or cost.multiply_adds <= self._cheapest.multiply_adds:
             return "", 0.0
         refit = self._task.settings.refit_epochs * self._refit_epoch(cost)
-        allowed = LONGEST_REFIT_SHARE * self._clock.limit * (1 if self._pace.measured else 2)
+        allowed = LONGEST_REFIT_SHARE * self._clock.limit * (1 if self._pace.measured else UNMEASURED_ALLOWANCE)
         excess = refit / allowed - 1
         return (f"its refit would take about {refit:.0f} s of --time", excess) if excess > 0 else ("", 0.0)
 
