@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import PARTS
+from tuner.space.reader import parse_space
 
-from .conftest import Done
+from .conftest import SMALL_SPACE, Done
 
 Tuner = Callable[..., Done]
 
@@ -27,8 +29,6 @@ def searched(
     small_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict, subprocess.CompletedProcess[str]]:
     """One search from the command line, and the folder that it left."""
-    from .conftest import SMALL_SPACE
-
     folder = tmp_path_factory.mktemp("searched")
     (folder / "small.toml").write_text(SMALL_SPACE, "utf-8")
     command = [sys.executable, "-m", "tuner", "search", "small.toml", "--trials", "6", "--workers", "2", "--seed", "0",
@@ -76,7 +76,7 @@ def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple
     assert list(trials[0])[:7] == [
         "number", "state", "val_accuracy", "epochs_trained", "seconds", "parameters", "multiply_adds",
     ]  # fmt: skip
-    assert "learning_rate" in trials[0]
+    assert list(trials[0])[7:] == list(parse_space("small", SMALL_SPACE).space.parameters)
     with (run / "curves.csv").open() as file:
         curves = list(csv.DictReader(file))
     assert len(curves) == sum(int(row["epochs_trained"]) for row in trials)
@@ -210,23 +210,25 @@ def test_plain_lines_on_a_pipe_tell_every_event(tuner: Tuner, space_path: Path, 
 
 def test_the_dashboard_serves_the_study(searched: tuple) -> None:
     folder, _, _ = searched
-    command = [sys.executable, "-m", "tuner", "dashboard", "small-1", "--port", "18473"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tuner", "dashboard", "small-1", "--port", str(port)]
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
-            assert "http://127.0.0.1:18473/dashboard/studies/1" in process.stdout.readline()
-            assert [study["study_name"] for study in _studies_served()] == ["small-1"]
+            assert f"http://127.0.0.1:{port}/dashboard/studies/1" in process.stdout.readline()
+            assert [study["study_name"] for study in _studies_served(port)] == ["small-1"]
         finally:
             process.send_signal(signal.SIGTERM)
 
 
-def _studies_served() -> list[dict]:
+def _studies_served(port: int) -> list[dict]:
     deadline = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen("http://127.0.0.1:18473/api/studies", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:
                 return json.load(answer)["study_summaries"]
         except OSError:
             assert time.monotonic() < deadline

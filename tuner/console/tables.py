@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from tuner.console.words import duration, percent, value_text
+from tuner.console.words import duration, percent, state_text, value_text
 from tuner.data.sources import Place
 from tuner.reporting.report import Document, counts_sentence, headline, origin_sentence
 from tuner.search.study import StudyRow
@@ -142,7 +142,7 @@ def show_studies(console: Console, rows: Sequence[StudyRow]) -> None:
         return
     table = _table("study", "space", "trials", "best validation", "started")
     for row in rows:
-        trials = ", ".join(f"{count} {state}" for state, count in row.trials.items()) or "none"
+        trials = ", ".join(f"{count} {state_text(state)}" for state, count in row.trials.items()) or "none"
         started = f"{row.started:%Y-%m-%d %H:%M}" if row.started else "–"
         table.add_row(row.name, row.space, trials, percent(row.best_val_accuracy), started)
     console.print(table)

@@ -58,9 +58,12 @@ def reason_of(trial: TrialSummary) -> str:
     return f"{trial.state}: {trial.reason}" if trial.reason else trial.state
 
 
+def state_text(state: str) -> str:
+    """Return a trial's state as the screens name it."""
+    return "by the clock" if state == "clock" else state
+
+
 def counts_line(counts: dict[str, int]) -> str:
     """Return the trials by state, those that users look for first always there."""
     always = {"complete": 0, "pruned": 0, "refused": 0, "failed": 0}
-    return " · ".join(
-        f"{count} {'by the clock' if state == 'clock' else state}" for state, count in {**always, **counts}.items()
-    )
+    return " · ".join(f"{count} {state_text(state)}" for state, count in {**always, **counts}.items())

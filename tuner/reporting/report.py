@@ -15,7 +15,7 @@ from tuner.models.baselines import PUBLISHED
 from tuner.records import EpochResult, TrialSummary, count_states
 from tuner.runs import versions, write_json, write_table, write_text
 from tuner.search.study import StudyFacts
-from tuner.space.parameters import Fixed, Space
+from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
 
 Document: TypeAlias = dict[str, Any]
@@ -113,7 +113,7 @@ def compute_saved(trials: Sequence[TrialSummary], epochs: int) -> float:
 
 def write_tables(folder: Path, trials: Sequence[TrialSummary], space: Space) -> None:
     """Write ``trials.csv``, one row a trial, and ``curves.csv``, one row an epoch."""
-    names = [name for name, parameter in space.parameters.items() if not isinstance(parameter, Fixed)]
+    names = list(space.parameters)
     rows = [
         [
             trial.number,

@@ -244,4 +244,4 @@ def _to_json(facts: StudyFacts) -> str:
 def _from_json(raw: str) -> StudyFacts:
     table = json.loads(raw)
     settings = SearchSettings(**table["settings"])
-    return StudyFacts(**{**table, "settings": settings, "commands": tuple(table["commands"])})
+    return StudyFacts(**{**table, "settings": settings, "commands": tuple(table.get("commands", ()))})
