@@ -162,7 +162,8 @@ def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:
 
 def free_name(storage: optuna.storages.BaseStorage, outputs: Outputs, space: str) -> str:
     """Return ``SPACE-N`` with the first number above those that a study or a run folder has used."""
-    names = {*study_names(storage), *(path.name for path in outputs.run_folder(space).parent.glob(f"{space}-*"))}
+    runs = outputs.run_folder(space).parent.glob("*/space.toml")
+    names = {*study_names(storage), *(path.parent.name for path in runs)}
     used = [re.fullmatch(rf"{re.escape(space)}-(\d+)", name) for name in names]
     return f"{space}-{1 + max((int(match[1]) for match in used if match), default=0)}"
 
