@@ -159,31 +159,30 @@ def _open(request: Request) -> _Opened:
     outputs = Outputs.of(request.out, request.storage)
     if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
         raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
-    space_file = (
-        None
-        if request.resume and request.space is None
-        else read_checked(request.space or DEFAULT_SPACE, request.changes)
-    )
+    return _reopen(request, outputs) if request.resume else _open_new(request, outputs)
+
+
+def _open_new(request: Request, outputs: Outputs) -> _Opened:
+    space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
+    storage = open_storage(outputs, create=True)
+    name = request.study or free_name(storage, outputs, space_file.space.name)
+    if name in study_names(storage):
+        raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+    settings = space_file.settings.merged(request.settings)
+    make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
+    return _Opened(outputs, name, space_file, settings, resumed=False)
+
+
+def _reopen(request: Request, outputs: Outputs) -> _Opened:
+    """Take up the study that is named, or the latest one; its own space, unless one is given to compare with it."""
+    space_file = read_checked(request.space, request.changes) if request.space else None
+    storage = open_storage(outputs, create=False)
+    name = request.study or latest_study(storage, space_file.space.name if space_file else None)
+    _, facts = load_study(storage, name)
     if space_file is None:
-        storage = open_storage(outputs, create=False)
-        name = request.study or latest_study(storage)
-        _, facts = load_study(storage, name)
         space_file = parse_space(facts.space_name, facts.space_text, request.changes, source=f"study '{name}'")
         check_space(space_file.space)
-    elif request.resume:
-        storage = open_storage(outputs, create=False)
-        name = request.study or latest_study(storage, space_file.space.name)
-        _, facts = load_study(storage, name)
-    else:
-        storage = open_storage(outputs, create=True)
-        name = request.study or free_name(storage, outputs, space_file.space.name)
-        if name in study_names(storage):
-            raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
-        settings = space_file.settings.merged(request.settings)
-        make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
-        return _Opened(outputs, name, space_file, settings, resumed=False)
-    settings = _resumed_settings(name, facts, space_file, request)
-    return _Opened(outputs, name, space_file, settings, resumed=True)
+    return _Opened(outputs, name, space_file, _resumed_settings(name, facts, space_file, request), resumed=True)
 
 
 def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
