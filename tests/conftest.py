@@ -114,6 +114,14 @@ def small(small_folder: Path) -> Source:
 
 
 @pytest.fixture
+def bench(tmp_path: Path, small: Source) -> Any:
+    """A study in an empty folder, searched by scripted workers: a ``scripted.Bench``."""
+    from .scripted import Bench
+
+    return Bench(tmp_path, small)
+
+
+@pytest.fixture
 def space_path(tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(SMALL_SPACE, "utf-8")

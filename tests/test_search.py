@@ -3,152 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SearchError, StudyError
-from tuner.records import EpochResult, Event, Note, TrialEnded, Values
+from tuner.records import Note, TrialEnded
 from tuner.reporting.report import compute_saved
-from tuner.runs import Outputs
 from tuner.search.budget import Clock, Pace, plan_refit
 from tuner.search.coordinator import MAX_REFUSALS_IN_A_ROW, Coordinator
-from tuner.search.messages import (
-    Built,
-    Done,
-    EpochReport,
-    Failed,
-    FromWorker,
-    Go,
-    Lost,
-    Ready,
-    Stop,
-    ToWorker,
-    TrainJob,
-)
-from tuner.search.pruners import Halving, make_pruner, passes, rungs
-from tuner.search.samplers import make_sampler
-from tuner.search.study import StudyFacts, create_study, list_studies, load_study, open_storage, summaries
+from tuner.search.messages import FromWorker, Lost
+from tuner.search.study import StudyFacts, create_study, open_storage, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
-from tuner.space.reader import SpaceFile, parse_space
+from tuner.space.reader import parse_space
 from tuner.space.settings import SearchSettings
 
 from .conftest import SMALL_SPACE
-
-Script = Callable[[TrainJob], list[float | str]]
-"""What a job's epochs show: accuracies, or a word: ``fail`` raises, ``die`` loses the worker."""
-
-
-class ScriptedWorkers:
-    """An executor whose workers play a script, one message a turn, in the order of the workers."""
-
-    def __init__(self, script: Script, seconds: float = 1.0) -> None:
-        self._script, self._seconds = script, seconds
-        self._inbox: deque[tuple[int, FromWorker]] = deque()
-        self._jobs: dict[int, tuple[TrainJob, deque[float | str]]] = {}
-        self._epochs: dict[int, int] = {}
-        self.started = 0
-        self.handed_out: list[TrainJob] = []
-
-    def start(self) -> int:
-        self.started += 1
-        self._inbox.append((self.started, Ready()))
-        return self.started
-
-    def send(self, worker: int, message: ToWorker) -> None:
-        match message:
-            case TrainJob():
-                self.handed_out.append(message)
-                self._jobs[worker] = (message, deque(self._script(message)))
-                self._epochs[worker] = 0
-                self._inbox.append((worker, Built(message.job)))
-            case Go():
-                self._go_on(worker)
-            case Stop():
-                self._end(worker, Done(message.job))
-            case _:
-                pass
-
-    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
-        return [self._inbox.popleft()] if self._inbox else []
-
-    def close(self) -> None:
-        pass
-
-    def _go_on(self, worker: int) -> None:
-        job, script = self._jobs[worker]
-        if not script:
-            self._end(worker, Done(job.job))
-            return
-        step = script.popleft()
-        if step == "fail":
-            self._end(worker, Failed(job.job, "ValueError: no"))
-        elif step == "die":
-            self._end(worker, Lost("the worker process was ended by SIGKILL"))
-        else:
-            self._epochs[worker] += 1
-            result = EpochResult(self._epochs[worker], 1.0, 0.5, 1.0, float(step), 0.1, self._seconds)
-            self._inbox.append((worker, EpochReport(job.job, result)))
-
-    def _end(self, worker: int, message: FromWorker) -> None:
-        self._jobs.pop(worker, None)
-        self._inbox.append((worker, message))
-
-
-def good(job: TrainJob) -> list[float | str]:
-    """Curves that rise towards a level that the trial's seed decides."""
-    level = 0.5 + (job.seed % 1000) / 2500
-    return [level * (1 - 0.5 ** (epoch + 1)) for epoch in range(job.epochs)]
-
-
-class Bench:
-    """One study in a folder, and searches on it."""
-
-    def __init__(self, folder: Path, source: Source) -> None:
-        self.outputs = Outputs.of(str(folder), None)
-        self.source = source
-        self.events: list[Event] = []
-
-    def study(
-        self, settings: SearchSettings, text: str = SMALL_SPACE, name: str = "s"
-    ) -> tuple[optuna.Study, SpaceFile]:
-        space_file = parse_space("small", text)
-        storage = open_storage(self.outputs, create=True)
-        if name in [row.name for row in list_studies(storage)]:
-            study, _ = load_study(storage, name)
-        else:
-            facts = StudyFacts("small", text, space_file.hash, self.source.digest, settings)
-            study = create_study(storage, name, facts, space_file.space)
-        study.sampler, study.pruner = make_sampler(settings, space_file.space), make_pruner(settings)
-        return study, space_file
-
-    def search(
-        self, settings: SearchSettings, script: Script = good, *, workers: int = 2, text: str = SMALL_SPACE,
-        seconds: float = 1.0, name: str = "s",
-    ) -> tuple[optuna.Study, ScriptedWorkers]:  # fmt: skip
-        study, space_file = self.study(settings, text, name)
-        executor = ScriptedWorkers(script, seconds)
-        for _ in range(workers):
-            executor.start()
-        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
-        clock = Clock(time.monotonic(), settings.time)
-        Coordinator(study, task, executor, Timekeeper(task, clock, Pace(1e-9)), self.events.append).run()
-        return study, executor
-
-
-@pytest.fixture
-def bench(tmp_path: Path, small: Source) -> Bench:
-    return Bench(tmp_path, small)
-
-
-def values_of(study: optuna.Study) -> list[Values]:
-    return [trial.values for trial in summaries(study)]
+from .scripted import Bench, ScriptedWorkers, good, values_of
 
 
 def test_trials_are_a_total_and_every_one_of_them_is_told(bench: Bench) -> None:
@@ -319,47 +193,6 @@ def test_a_budget_that_cannot_hold_one_trial_says_so_before_training(bench: Benc
         Timekeeper(task, Clock(time.monotonic(), 20.0), Pace(1e-9)).check_budget()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
-@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "none"])
-def test_every_sampler_goes_with_every_pruner(bench: Bench, sampler: str, pruner: str) -> None:
-    text = SMALL_SPACE
-    if sampler == "grid":
-        text = text.replace(
-            'type = "float"\nlow = 1e-4\nhigh = 1e-1\nlog = true', 'type = "choice"\noptions = [5e-3, 1e-2]'
-        )
-        text = text.replace('type = "float"\nlow = 0.5\nhigh = 0.95', 'type = "fixed"\nvalue = 0.9')
-
-    study, _ = bench.search(
-        SearchSettings(trials=14, epochs=4, sampler=sampler, pruner=pruner, startup_trials=5), text=text
-    )
-
-    states = [trial.state for trial in summaries(study)]
-    assert len(states) == 14
-    assert ("pruned" in states) == (pruner != "none")
-    assert len({str(values) for values in values_of(study)}) == 14
-
-
-def test_a_grid_ends_when_it_is_exhausted(bench: Bench) -> None:
-    text = '[parameters.blocks]\ntype="int"\nlow=1\nhigh=2\n[parameters.flip]\ntype="bool"\n'
-
-    study, _ = bench.search(SearchSettings(trials=50, epochs=2, sampler="grid"), text=text)
-
-    assert sorted(map(str, values_of(study))) == sorted(
-        str({"blocks": blocks, "flip": flip}) for blocks in (1, 2) for flip in (False, True)
-    )
-
-
-def test_the_rungs_and_who_passes_them() -> None:
-    assert rungs(1, 3, 10) == [1, 3, 9]
-    assert rungs(2, 2, 8) == [2, 4]
-    assert passes(0.5, [], 3)
-    assert passes(0.5, [0.6], 3)  # the first two of three
-    assert not passes(0.5, [0.6, 0.1], 3)
-    assert passes(0.5, [0.6, 0.4, 0.3, 0.2, 0.1], 3)
-    assert not passes(0.5, [0.7, 0.6, 0.4, 0.3, 0.2], 3)
-    assert passes(0.5, [0.5, 0.5], 3)  # equals are not better
-
-
 def test_a_search_that_has_a_winner_outlives_two_hundred_refusals(bench: Bench) -> None:
     bench.search(SearchSettings(trials=2, epochs=2, pruner="none"))
     shut = SMALL_SPACE.replace("[[start_with]]", "[limits]\nparameters = 10\n\n[[start_with]]")
@@ -400,16 +233,6 @@ def test_without_a_refit_the_search_has_the_whole_time(bench: Bench) -> None:
 
     assert 90 < alone < 93
     assert kept_back < 68
-
-
-def test_halving_answers_the_same_when_asked_again() -> None:
-    study = optuna.create_study(direction="maximize", pruner=Halving(first_rung=1, reduction=3, epochs=9))
-    for value in (0.9, 0.8, 0.1):
-        trial = study.ask()
-        trial.report(value, 1)
-        answers = [trial.should_prune() for _ in range(3)]
-        assert len(set(answers)) == 1
-        study.tell(trial, state=TrialState.PRUNED) if answers[0] else None
 
 
 def test_compute_saved_counts_what_the_pruner_stopped(bench: Bench) -> None:

@@ -1,0 +1,142 @@
+"""A coordinator's other side, for tests: workers that play a script, and a study on real SQLite for them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from tuner.data.sources import Source
+from tuner.records import EpochResult, Event, Values
+from tuner.runs import Outputs
+from tuner.search.budget import Clock, Pace
+from tuner.search.coordinator import Coordinator
+from tuner.search.messages import (
+    Built,
+    Done,
+    EpochReport,
+    Failed,
+    FromWorker,
+    Go,
+    Lost,
+    Ready,
+    Stop,
+    ToWorker,
+    TrainJob,
+)
+from tuner.search.pruners import make_pruner
+from tuner.search.samplers import make_sampler
+from tuner.search.study import StudyFacts, create_study, list_studies, load_study, open_storage, summaries
+from tuner.search.task import SearchTask
+from tuner.search.timekeeper import Timekeeper
+from tuner.space.reader import SpaceFile, parse_space
+from tuner.space.settings import SearchSettings
+
+from .conftest import SMALL_SPACE
+
+Script = Callable[[TrainJob], list[float | str]]
+"""What a job's epochs show: accuracies, or a word: ``fail`` raises, ``die`` loses the worker."""
+
+
+class ScriptedWorkers:
+    """An executor whose workers play a script, one message a turn, in the order of the workers."""
+
+    def __init__(self, script: Script, seconds: float = 1.0) -> None:
+        self._script, self._seconds = script, seconds
+        self._inbox: deque[tuple[int, FromWorker]] = deque()
+        self._jobs: dict[int, tuple[TrainJob, deque[float | str]]] = {}
+        self._epochs: dict[int, int] = {}
+        self.started = 0
+        self.handed_out: list[TrainJob] = []
+
+    def start(self) -> int:
+        self.started += 1
+        self._inbox.append((self.started, Ready()))
+        return self.started
+
+    def send(self, worker: int, message: ToWorker) -> None:
+        match message:
+            case TrainJob():
+                self.handed_out.append(message)
+                self._jobs[worker] = (message, deque(self._script(message)))
+                self._epochs[worker] = 0
+                self._inbox.append((worker, Built(message.job)))
+            case Go():
+                self._go_on(worker)
+            case Stop():
+                self._end(worker, Done(message.job))
+            case _:
+                pass
+
+    def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
+        return [self._inbox.popleft()] if self._inbox else []
+
+    def close(self) -> None:
+        pass
+
+    def _go_on(self, worker: int) -> None:
+        job, script = self._jobs[worker]
+        if not script:
+            self._end(worker, Done(job.job))
+            return
+        step = script.popleft()
+        if step == "fail":
+            self._end(worker, Failed(job.job, "ValueError: no"))
+        elif step == "die":
+            self._end(worker, Lost("the worker process was ended by SIGKILL"))
+        else:
+            self._epochs[worker] += 1
+            result = EpochResult(self._epochs[worker], 1.0, 0.5, 1.0, float(step), 0.1, self._seconds)
+            self._inbox.append((worker, EpochReport(job.job, result)))
+
+    def _end(self, worker: int, message: FromWorker) -> None:
+        self._jobs.pop(worker, None)
+        self._inbox.append((worker, message))
+
+
+def good(job: TrainJob) -> list[float | str]:
+    """Curves that rise towards a level that the trial's seed decides."""
+    level = 0.5 + (job.seed % 1000) / 2500
+    return [level * (1 - 0.5 ** (epoch + 1)) for epoch in range(job.epochs)]
+
+
+class Bench:
+    """One study in a folder, and searches on it."""
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.outputs = Outputs.of(str(folder), None)
+        self.source = source
+        self.events: list[Event] = []
+
+    def study(
+        self, settings: SearchSettings, text: str = SMALL_SPACE, name: str = "s"
+    ) -> tuple[optuna.Study, SpaceFile]:
+        space_file = parse_space("small", text)
+        storage = open_storage(self.outputs, create=True)
+        if name in [row.name for row in list_studies(storage)]:
+            study, _ = load_study(storage, name)
+        else:
+            facts = StudyFacts("small", text, space_file.hash, self.source.digest, settings)
+            study = create_study(storage, name, facts, space_file.space)
+        study.sampler, study.pruner = make_sampler(settings, space_file.space), make_pruner(settings)
+        return study, space_file
+
+    def search(
+        self, settings: SearchSettings, script: Script = good, *, workers: int = 2, text: str = SMALL_SPACE,
+        seconds: float = 1.0, name: str = "s",
+    ) -> tuple[optuna.Study, ScriptedWorkers]:  # fmt: skip
+        study, space_file = self.study(settings, text, name)
+        executor = ScriptedWorkers(script, seconds)
+        for _ in range(workers):
+            executor.start()
+        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
+        clock = Clock(time.monotonic(), settings.time)
+        Coordinator(study, task, executor, Timekeeper(task, clock, Pace(1e-9)), self.events.append).run()
+        return study, executor
+
+
+def values_of(study: optuna.Study) -> list[Values]:
+    return [trial.values for trial in summaries(study)]
