@@ -1,4 +1,4 @@
-# Every target makes its own environment first: nothing but Python >= 3.11, make and a package index is needed.
+# Every target makes its own environment first: nothing but Python 3.11 to 3.13, make and a package index is needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,8 +12,8 @@ help: ## show this list
 install: $(STAMP) ## make .venv from requirements.lock, if missing or stale
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than Python 3.11 (make PYTHON=python3.12 ...)" >&2; exit 8; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: $(PYTHON) is not Python 3.11 to 3.13, which TensorFlow has wheels for (make PYTHON=python3.12 ...)" >&2; exit 8; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
