@@ -30,6 +30,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "a space file that is not there": (["search", "nowhere.toml"], 3, "nowhere.toml: no such file"),
     "a space file of another kind": (["search", "space.yaml"], 3, "ends in .toml"),
     "a misspelt key": (["spaces", "check", "typo.toml"], 3, "typo.toml: parameters.filters_1: unknown key 'hihg'"),
+    "limits that nothing meets": (["spaces", "check", "cnn", "--set", "limits.parameters=5"], 3, "all of 200 random"),
+    "a list for a value": (["spaces", "check", "cnn", "--set", "parameters.blocks=[1]"], 3, "parameters.NAME.options"),
     "broken TOML": (["spaces", "show", "broken.toml"], 3, "broken.toml: not TOML"),
     "a parameter nobody reads": (
         ["search", "mine.toml", "--set", "parameters.filtres_1=8"],
@@ -111,11 +113,16 @@ def test_a_port_in_use_says_so(folder: Path, tuner: Tuner) -> None:
 
 
 def test_an_export_folder_that_is_a_file_says_so(folder: Path, tuner: Tuner, small_folder: Path) -> None:
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / "labels.json").write_text("mine")
     searched = tuner("search", "mine.toml", "--trials", 1, "--epochs", 1, "--refit-epochs", 1, "--refit-seeds", 1, "--workers", 1,
                      "--data", small_folder, "--quiet")  # fmt: skip
     assert searched.code == 0, searched.err
 
     _assert_one_line(tuner("best", "--export", "mine.toml"), 7, "mine.toml: cannot be written")
+    _assert_one_line(tuner("best", "--export", "theirs"), 7, "theirs/labels.json exists")
+    (folder / "results" / "runs" / "mine-1" / "model.keras").write_bytes(b"x")
+    _assert_one_line(tuner("best", "--export", "away"), 7, "not a Keras model")
 
 
 def test_a_changed_space_is_refused_when_a_study_is_resumed(folder: Path, tuner: Tuner, small_folder: Path) -> None:
@@ -124,7 +131,7 @@ def test_a_changed_space_is_refused_when_a_study_is_resumed(folder: Path, tuner:
 
     changed = tuner("search", "mine.toml", "--resume", *options, "--set", "parameters.learning_rate.low=1e-3")
     longer = tuner("search", "--resume", "--study", "one", "--trials", 2, "--epochs", 5, "--data", small_folder)
-    other_images = tuner("search", "--resume", "--study", "one", "--trials", 2)
+    other_images = tuner("search", "--resume", "--study", "one", "--trials", 2, "--data", "fashion-mnist")
 
     _assert_one_line(changed, 5, "was made with another space")
     _assert_one_line(longer, 5, "was searched with epochs = 1, not 5")

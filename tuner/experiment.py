@@ -14,7 +14,7 @@ from pathlib import Path
 
 import optuna
 
-from tuner.data.sources import Source, find
+from tuner.data.sources import FASHION_MNIST, Source, find
 from tuner.data.splits import VALIDATION_SHARE
 from tuner.errors import DataError, SearchError, SpaceError, StudyError, UsageError
 from tuner.evaluation.refit import Refitted, refit
@@ -85,6 +85,7 @@ class _Opened:
     name: str
     space_file: SpaceFile
     settings: SearchSettings
+    data: str | None
     resumed: bool
 
 
@@ -108,7 +109,7 @@ def _run(request: Request, opened: _Opened, folder: Path, clock: Clock, observe:
     with contextlib.closing(LocalExecutor(folder)) as executor:
         for _ in range(workers):
             executor.start()
-        source = find(request.data, lambda text: observe(Note(text)))
+        source = find(opened.data, lambda text: observe(Note(text)))
         task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
         time_kept = Timekeeper(task, clock, pace, refit=request.refit)
         time_kept.check_budget()
@@ -170,7 +171,8 @@ def _open_new(request: Request, outputs: Outputs) -> _Opened:
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     settings = space_file.settings.merged(request.settings)
     make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
-    return _Opened(outputs, name, space_file, settings, resumed=False)
+    data = str(Path(request.data).absolute()) if request.data not in (None, FASHION_MNIST) else None
+    return _Opened(outputs, name, space_file, settings, data, resumed=False)
 
 
 def _reopen(request: Request, outputs: Outputs) -> _Opened:
@@ -182,7 +184,8 @@ def _reopen(request: Request, outputs: Outputs) -> _Opened:
     if space_file is None:
         space_file = parse_space(facts.space_name, facts.space_text, request.changes, source=f"study '{name}'")
         check_space(space_file.space)
-    return _Opened(outputs, name, space_file, _resumed_settings(name, facts, space_file, request), resumed=True)
+    settings = _resumed_settings(name, facts, space_file, request)
+    return _Opened(outputs, name, space_file, settings, request.data or facts.data_folder, resumed=True)
 
 
 def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
@@ -235,7 +238,7 @@ def _study(opened: _Opened, source: Source) -> tuple[optuna.Study, StudyFacts]:
         keep_facts(study, facts)
     else:
         text, digest = opened.space_file.text, opened.space_file.hash
-        facts = StudyFacts(space.name, text, digest, source.digest, settings, commands=(command_line(),))
+        facts = StudyFacts(space.name, text, digest, source.digest, settings, opened.data, (command_line(),))
         study = create_study(storage, opened.name, facts, space)
     study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
     return study, facts

@@ -15,7 +15,6 @@ from tuner.errors import InterruptedByUser, TunerError, UsageError
 
 app = typer.Typer(
     help="Hyperparameter search for Keras image classifiers, with an honest test score at the end.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,7 +35,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        outcome = app(arguments, prog_name="tuner", standalone_mode=False)
+        outcome = app(arguments or ["--help"], prog_name="tuner", standalone_mode=False)
     except typer.TyperException as error:  # a usage error, or a file that cannot be opened
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "tuner"

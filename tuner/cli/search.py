@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -89,8 +90,12 @@ def search(  # noqa: PLR0913  # every option is one parameter
         try:
             report = run_search(request, observe)
         except KeyboardInterrupt:
-            name = observe.study
-            again = f"'tuner search --resume --study {name}' goes on with it" if name else "nothing was started"
+            where = [*(["--out", out] if out != "results" else []), *(["--storage", storage] if storage else [])]
+            again = "nothing was started"
+            if observe.study:
+                again = (
+                    f"'{shlex.join(['tuner', 'search', '--resume', '--study', observe.study, *where])}' goes on with it"
+                )
             raise InterruptedByUser("Interrupted.", hint=again) from None
     if json:
         screens.print_json(report)

@@ -37,9 +37,9 @@ def show(space: Space, set_: Set = None, json: Json = False) -> None:
     Example: tuner spaces show cnn
     """
     from tuner.console import screens
-    from tuner.space.reader import read_space
+    from tuner.experiment import read_checked
 
-    space_file = read_space(space, set_ or ())
+    space_file = read_checked(space, tuple(set_ or ()))
     if json:
         screens.print_json(space_file.as_document())
     else:

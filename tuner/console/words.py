@@ -60,7 +60,7 @@ def reason_of(trial: TrialSummary) -> str:
 
 def state_text(state: str) -> str:
     """Return a trial's state as the screens name it."""
-    return "by the clock" if state == "clock" else state
+    return {"clock": "by the clock", "running": "unfinished"}.get(state, state)
 
 
 def counts_line(counts: dict[str, int]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 from tuner.errors import ExportError
 from tuner.export.card import model_card
 from tuner.reporting.report import Document
 from tuner.runs import draft_of, write_text
+
+FILES = ("model.keras", "labels.json", "model_card.md")
 
 
 def export_keras(run_folder: Path, found: Document, folder: Path) -> list[Path]:
@@ -21,6 +24,13 @@ def export_keras(run_folder: Path, found: Document, folder: Path) -> list[Path]:
     model = run_folder / "model.keras"
     if found["refit"] is None:
         raise ExportError(f"study '{found['study']}' has no retrained model yet", hint=found["missing"])
+    if not zipfile.is_zipfile(model):
+        raise ExportError(
+            f"{model}: not a Keras model: damaged?", hint=f"'tuner search --resume --study {found['study']}'"
+        )
+    for name in FILES:
+        if (folder / name).exists():
+            raise ExportError(f"{folder / name} exists", hint="choose another folder, or remove it first")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with draft_of(folder / "model.keras") as draft:
@@ -30,4 +40,4 @@ def export_keras(run_folder: Path, found: Document, folder: Path) -> list[Path]:
     except OSError as error:
         where = error.filename or folder
         raise ExportError(f"{where}: cannot be written: {error.strerror}", hint="choose another folder") from None
-    return [folder / name for name in ("model.keras", "labels.json", "model_card.md")]
+    return [folder / name for name in FILES]

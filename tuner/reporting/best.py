@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tuner.errors import SearchError
 from tuner.records import TrialSummary
 from tuner.reporting.report import Document, read_report, winner_document
@@ -34,7 +36,8 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     report = read_report(folder) or {}
     refit = refit_of(report, facts, winner) if (folder / "model.keras").exists() else None
     # As many trials as there are: the search is over at once, and the refit follows.
-    resume = f"tuner search --resume --study {name} --trials {sum(trial.state != 'refused' for trial in trials)}"
+    counted = sum(trial.state != "refused" for trial in trials)
+    resume = f"tuner search --resume --study {shlex.quote(name)} --trials {counted}"
     missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
     return {
         **{key: report.get(key) for key in ("versions", "seed", "data", "classes", "input_shape")},

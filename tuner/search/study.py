@@ -42,6 +42,8 @@ class StudyFacts:
     """The digest of the data set."""
     settings: SearchSettings
     """As the last search on it had them."""
+    data_folder: str | None = None
+    """What ``--data`` named, absolute; None is Fashion-MNIST, wherever it lies."""
     commands: tuple[str, ...] = ()
     """The command lines that searched it, oldest first."""
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -64,6 +64,7 @@ class Survey:
     refused: int
     """Over the limits, or impossible to build."""
     smallest: Cost
+    """The fewest parameters and the fewest multiply-adds of those that are not refused, not of one network."""
     largest: Cost
 
 
@@ -77,9 +78,13 @@ def survey(space: Space) -> Survey:
         except SpaceError:
             refused += 1
             continue
-        refused += bool(space.limits.broken_by(cost)[0])
-        costs.append(cost)
+        if space.limits.broken_by(cost)[0]:
+            refused += 1
+        else:
+            costs.append(cost)
     if not costs:
-        raise SpaceError(f"{space.name}: none of {SURVEY_DRAWS} random configurations can be built")
-    by_size = sorted(costs, key=lambda cost: cost.multiply_adds)
-    return Survey(SURVEY_DRAWS, refused, by_size[0], by_size[-1])
+        said = f"{space.name}: all of {SURVEY_DRAWS} random configurations are over the limits or impossible to build"
+        raise SpaceError(said, hint="raise [limits], or narrow the space")
+    parameters, multiply_adds = [cost.parameters for cost in costs], [cost.multiply_adds for cost in costs]
+    smallest, largest = (Cost(pick(parameters), pick(multiply_adds)) for pick in (min, max))
+    return Survey(SURVEY_DRAWS, refused, smallest, largest)

@@ -90,7 +90,7 @@ def read_space(source: str, changes: Iterable[str] = ()) -> SpaceFile:
                 f"{source}: a space file ends in .toml", hint="'tuner spaces copy cnn mine.toml' starts one"
             )
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")
         except FileNotFoundError:
             raise SpaceError(f"{source}: no such file", hint="'tuner spaces' lists the built-in ones") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -251,7 +251,7 @@ def _bool_parameter(_raw: Table, when: When) -> Parameter:
 def _fixed_parameter(raw: Table, when: When) -> Parameter:
     value = raw.get("value")
     if not _is_value(value):
-        raise SpaceError("value must be a scalar")
+        raise SpaceError("value must be a scalar", hint="a list narrows a choice: --set parameters.NAME.options=[…]")
     return Fixed(value, when)
 
 
