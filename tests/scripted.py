@@ -11,9 +11,10 @@ import optuna
 
 from tuner.data.sources import Source
 from tuner.records import EpochResult, Event, Values
-from tuner.runs import Outputs
+from tuner.runs import Interruption, Outputs
 from tuner.search.budget import Clock, Pace
 from tuner.search.coordinator import Coordinator
+from tuner.search.crew import Crew
 from tuner.search.messages import (
     Built,
     Done,
@@ -29,7 +30,9 @@ from tuner.search.messages import (
 )
 from tuner.search.pruners import make_pruner
 from tuner.search.samplers import make_sampler
-from tuner.search.study import StudyFacts, create_study, list_studies, load_study, open_storage, summaries
+from tuner.search.shelf import Shelf
+from tuner.search.storage import open_storage
+from tuner.search.study import StudyFacts, create_study, list_studies, load_study, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.reader import SpaceFile, parse_space
@@ -50,6 +53,7 @@ class ScriptedWorkers:
         self._jobs: dict[int, tuple[TrainJob, deque[float | str]]] = {}
         self._epochs: dict[int, int] = {}
         self.started = 0
+        self.sizes: dict[int, int] = {}
         self.handed_out: list[TrainJob] = []
 
     def start(self) -> int:
@@ -73,6 +77,12 @@ class ScriptedWorkers:
 
     def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
         return [self._inbox.popleft()] if self._inbox else []
+
+    def kill(self, worker: int) -> None:
+        self._jobs.pop(worker, None)
+
+    def memory(self, worker: int) -> int | None:
+        return self.sizes.get(worker)
 
     def close(self) -> None:
         pass
@@ -110,6 +120,7 @@ class Bench:
         self.outputs = Outputs.of(str(folder), None)
         self.source = source
         self.events: list[Event] = []
+        self.interruption = Interruption()
 
     def study(
         self, settings: SearchSettings, text: str = SMALL_SPACE, name: str = "s"
@@ -130,12 +141,20 @@ class Bench:
     ) -> tuple[optuna.Study, ScriptedWorkers]:  # fmt: skip
         study, space_file = self.study(settings, text, name)
         executor = ScriptedWorkers(script, seconds)
-        for _ in range(workers):
-            executor.start()
-        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
-        clock = Clock(time.monotonic(), settings.time)
-        Coordinator(study, task, executor, Timekeeper(task, clock, Pace(1e-9)), self.events.append).run()
+        self.coordinator(study, space_file, settings, executor, workers).run()
         return study, executor
+
+    def coordinator(
+        self, study: optuna.Study, space_file: SpaceFile, settings: SearchSettings, executor: ScriptedWorkers, workers: int,
+        pace: float = 1e-9,
+    ) -> Coordinator:  # fmt: skip
+        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
+        timekeeper = Timekeeper(task, Clock(time.monotonic(), settings.time), Pace(pace))
+        crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.events.append)
+        shelf = Shelf(self.outputs.folder / "checkpoints", settings.keep)
+        return Coordinator(
+            study, task, crew, timekeeper, self.events.append, shelf=shelf, interruption=self.interruption
+        )
 
 
 def values_of(study: optuna.Study) -> list[Values]:

@@ -61,22 +61,34 @@ def test_the_report_says_everything_that_was_promised(searched: tuple) -> None:
     assert report["baselines"] == []  # not the published data: nothing to compare with
 
 
+def report_trials(run: Path) -> list[dict[str, str]]:
+    with (run / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple) -> None:
     folder, report, _ = searched
     run = folder / "results" / "runs" / "small-1"
 
     assert {path.name for path in run.iterdir()} == {
         "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
-        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock",
+        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock", "checkpoints",
     }  # fmt: skip
+    complete = sorted(
+        (trial for trial in report_trials(run) if trial["state"] == "complete"),
+        key=lambda trial: (-float(trial["val_accuracy"]), int(trial["number"])),
+    )
+    kept = {f"trial-{int(trial['number']):05d}" for trial in complete[:3]}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == kept
+    assert report["run_folder_bytes"] > sum(path.stat().st_size for path in (run / "checkpoints").rglob("*.ckpt"))
     assert json.loads((run / "report.json").read_text()) == report
-    with (run / "trials.csv").open() as file:
-        trials = list(csv.DictReader(file))
+    trials = report_trials(run)
     assert [int(row["number"]) for row in trials] == list(range(6))
-    assert list(trials[0])[:7] == [
-        "number", "state", "val_accuracy", "epochs_trained", "seconds", "parameters", "multiply_adds",
+    assert list(trials[0])[:9] == [
+        "number", "state", "val_accuracy", "epochs_trained", "seconds", "parameters", "multiply_adds", "attempts",
+        "peak_memory_mib",
     ]  # fmt: skip
-    assert list(trials[0])[7:] == list(parse_space("small", SMALL_SPACE).space.parameters)
+    assert list(trials[0])[9:] == list(parse_space("small", SMALL_SPACE).space.parameters)
     with (run / "curves.csv").open() as file:
         curves = list(csv.DictReader(file))
     assert len(curves) == sum(int(row["epochs_trained"]) for row in trials)

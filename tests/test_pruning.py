@@ -11,7 +11,8 @@ from tuner.data.sources import Source
 from tuner.data.splits import read_split
 from tuner.records import TrialSummary, seed_for
 from tuner.runs import Outputs
-from tuner.search.study import best_trial, load_study, open_storage, summaries
+from tuner.search.storage import open_storage
+from tuner.search.study import best_trial, load_study, summaries
 
 from .conftest import Done
 

@@ -144,6 +144,9 @@ def test_the_written_report_leads_with_the_answer_and_ends_with_the_command() ->
     report = {
         "study": "cnn-1", "command": "tuner search", "n_trials": 20, "n_complete": 6, "n_pruned": 14, "n_refused": 3,
         "n_stopped_by_clock": 1, "n_failed": 0, "compute_saved_by_pruning": 0.44, "cpu_seconds": 1200.0,
+        "n_duplicate": 2, "n_redrawn": 0, "n_taken_up_again": 1, "workers_lost": 1, "deterministic": False,
+        "caps": {"memory_mib": 2000, "trial_seconds": None}, "peaks": {"memory_mib": 612, "trial_seconds": 40.2},
+        "run_folder_bytes": 12_300_000,
         "best_trial": {"number": 4, "values": {"filters_1": 48}, "val_accuracy": 0.9014, "epochs": 4, "train_images": 10000,
                        "parameters": 248410, "multiply_adds": 4629696, "origin": "found", "gain_over_best_start_with": 0.0126},
         "refit": {"epochs": 7, "seeds": [1, 2], "test_accuracies": [0.927, 0.928], "test_accuracy_mean": 0.9275,

@@ -12,17 +12,18 @@ from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SearchError, StudyError
 from tuner.records import Note, TrialEnded
 from tuner.reporting.report import compute_saved
+from tuner.search.asking import MAX_REFUSALS_IN_A_ROW
 from tuner.search.budget import Clock, Pace, plan_refit
-from tuner.search.coordinator import MAX_REFUSALS_IN_A_ROW, Coordinator
-from tuner.search.messages import FromWorker, Lost
-from tuner.search.study import StudyFacts, create_study, open_storage, summaries
+from tuner.search.messages import FromWorker, Lost, TrainJob
+from tuner.search.storage import open_storage
+from tuner.search.study import StudyFacts, create_study, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.reader import parse_space
 from tuner.space.settings import SearchSettings
 
 from .conftest import SMALL_SPACE
-from .scripted import Bench, ScriptedWorkers, good, values_of
+from .scripted import Bench, Script, ScriptedWorkers, good, values_of
 
 
 def test_trials_are_a_total_and_every_one_of_them_is_told(bench: Bench) -> None:
@@ -40,7 +41,7 @@ def test_a_resumed_search_counts_the_trials_that_are_there(bench: Bench) -> None
     study, executor = bench.search(SearchSettings(trials=7, epochs=2))
 
     assert len(study.get_trials()) == 7
-    assert [job.job for job in executor.handed_out] == [4, 5, 6]
+    assert [job.number for job in executor.handed_out] == [4, 5, 6]
     assert len({str(values) for values in values_of(study)}) == 7
 
 
@@ -65,7 +66,7 @@ def test_a_trials_seed_depends_on_the_study_seed_and_its_number_alone(tmp_path: 
         _, executor = Bench(tmp_path / folder, small).search(
             SearchSettings(trials=6, epochs=2, seed=5), workers=workers
         )
-        seeds.append({job.job: job.seed for job in executor.handed_out})
+        seeds.append({job.number: job.seed for job in executor.handed_out})
 
     assert seeds[0] == seeds[1]
     assert len(set(seeds[0].values())) == 6
@@ -107,7 +108,7 @@ def test_two_hundred_refusals_in_a_row_end_the_search_with_a_hint(bench: Bench) 
 
 
 def test_a_failing_trial_keeps_its_reason_and_the_search_goes_on(bench: Bench) -> None:
-    study, _ = bench.search(SearchSettings(trials=5, epochs=2), lambda job: ["fail"] if job.job == 2 else good(job))
+    study, _ = bench.search(SearchSettings(trials=5, epochs=2), lambda job: ["fail"] if job.number == 2 else good(job))
 
     failed = summaries(study)[2]
     assert (failed.state, failed.reason) == ("failed", "ValueError: no")
@@ -119,15 +120,41 @@ def test_five_failures_and_nothing_else_end_the_search(bench: Bench) -> None:
         bench.search(SearchSettings(trials=20, epochs=2), lambda _: [0.5, "fail"], workers=1)
 
 
-def test_a_lost_worker_fails_its_trial_and_is_replaced(bench: Bench) -> None:
-    study, executor = bench.search(
-        SearchSettings(trials=5, epochs=2), lambda job: [0.5, "die"] if job.job == 1 else good(job)
-    )
+def dying(*times: int, number: int = 1) -> Script:
+    """Good curves, but trial ``number`` loses its worker at its second epoch, as often as ``times`` says."""
+    left = list(times)
+
+    def script(job: TrainJob) -> list[float | str]:
+        if job.number == number and left:
+            left.pop()
+            return [*good(job)[:1], "die"]
+        return good(job)
+
+    return script
+
+
+def test_a_trial_that_loses_its_worker_is_taken_up_again_and_ends_as_if_nothing_had_happened(
+    tmp_path: Path, small: Source
+) -> None:
+    settings = SearchSettings(trials=5, epochs=4, pruner="none")
+    whole, _ = Bench(tmp_path / "whole", small).search(settings)
+
+    study, executor = Bench(tmp_path / "lost", small).search(settings, dying(1, 2))
+
+    assert executor.started == 4
+    assert [job.number for job in executor.handed_out].count(1) == 3
+    assert [summary.curve for summary in summaries(study)] == [summary.curve for summary in summaries(whole)]
+    assert [trial.intermediate_values for trial in study.trials] == [t.intermediate_values for t in whole.trials]
+    assert summaries(study)[1].attempts == 3
+
+
+def test_a_trial_that_keeps_losing_its_worker_fails_with_the_reason(bench: Bench) -> None:
+    study, executor = bench.search(SearchSettings(trials=5, epochs=2, retries=2), dying(1, 2, 3))
 
     lost = summaries(study)[1]
-    assert (lost.state, lost.reason) == ("failed", "the worker process was ended by SIGKILL")
+    assert (lost.state, lost.reason) == ("failed", "the worker process was ended by SIGKILL, 3 times")
     assert len(lost.curve) == 1
-    assert executor.started == 3
+    assert executor.started == 5
     assert len(study.get_trials()) == 5
 
 
@@ -140,10 +167,7 @@ def test_workers_that_die_before_they_are_ready_end_the_search(bench: Bench) -> 
 
     settings = SearchSettings(trials=3)
     study, space_file = bench.study(settings)
-    executor = Dying(good)
-    executor.start()
-    task = SearchTask(space_file.space, settings, bench.source, 1000.0, 1)
-    coordinator = Coordinator(study, task, executor, Timekeeper(task, Clock(0.0, None), Pace(1e-9)), lambda _: None)
+    coordinator = bench.coordinator(study, space_file, settings, Dying(good), workers=1)
 
     with pytest.raises(EnvironmentProblem, match="die before they are ready"):
         coordinator.run()
@@ -159,7 +183,7 @@ def test_a_trial_that_a_dead_search_left_running_runs_again_under_its_number(ben
     study, executor = bench.search(settings)
 
     assert len(study.get_trials()) == 4
-    assert executor.handed_out[0].job == left.number
+    assert executor.handed_out[0].number == left.number
     assert executor.handed_out[0].values == asked
     trial = study.get_trials()[left.number]
     assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
@@ -175,10 +199,8 @@ def test_the_clock_stops_running_trials_and_marks_them(bench: Bench) -> None:
     settings = SearchSettings(time=36.0, epochs=100, pruner="none", refit_epochs=1, refit_seeds=1)
     study, space_file = bench.study(settings)
     executor = Slow(lambda _: [0.5] * 100, seconds=1e-6)
-    executor.start()
-    task = SearchTask(space_file.space, settings, bench.source, 1000.0, 1)
     start = time.monotonic()
-    Coordinator(study, task, executor, Timekeeper(task, Clock(start, 36.0), Pace(1e-15)), lambda _: None).run()
+    bench.coordinator(study, space_file, settings, executor, workers=1, pace=1e-15).run()
 
     assert [trial.state for trial in summaries(study)] == ["clock"]
     assert study.trials[0].state == TrialState.PRUNED

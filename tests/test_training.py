@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tuner.data.splits import Images, read_split
 from tuner.models.cnn import build_network
 from tuner.records import EpochResult
 from tuner.training.augment import DRAWS, augment
+from tuner.training.checkpoint import Checkpoints, Damaged, read_checkpoint
 from tuner.training.configuration import Recipe, read_configuration
 from tuner.training.fit import TrainingFailed, fit, loss_and_accuracy
 from tuner.training.pipeline import Cancelled, PlainRoad, TensorFlowRoad, plan_epoch
@@ -80,7 +83,7 @@ def test_the_plain_road_takes_the_same_steps_as_the_compiled_one(images: Images)
 
 
 def test_a_loss_that_is_no_longer_finite_fails_with_its_epoch(images: Images) -> None:
-    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) at epoch 1"):
+    with pytest.raises(TrainingFailed, match=r"(the loss is (nan|inf)|the weights are no longer finite) at epoch 1"):
         train(
             images,
             {**VALUES, "optimizer": "sgd", "learning_rate": 1e30, "norm": "none", "clip_norm": 0.0, "flip": False},
@@ -201,3 +204,88 @@ def test_loss_and_accuracy_are_those_of_keras() -> None:
     expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
     assert loss == pytest.approx(float(expected), rel=1e-5)
     assert accuracy == (logits.argmax(1) == labels).mean()
+
+
+def _resumed(images: Images, values: dict, folder: Path, *, until: int, epochs: int = 4) -> tuple[list, list]:
+    """Train to ``until``, forget the network, and go on to the end with another one."""
+    kept = Checkpoints(folder, "this")
+    for last in (until, epochs):
+        configuration = read_configuration(values)
+        network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=1)
+        curve = fit(network, images, configuration.recipe, epochs=epochs, seed=1, keeper=kept,
+                    after_epoch=lambda result, last=last: result.epoch < last)  # fmt: skip
+    return figures(curve), network.get_weights()
+
+
+DEMANDING = {**VALUES, "dropout_conv": 0.2, "shift": 1, "erase": 4, "weight_decay": 1e-3, "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("until", [1, 3])
+def test_a_training_taken_up_again_ends_with_the_same_bits(
+    images: Images, tmp_path: Path, optimizer: str, until: int
+) -> None:
+    values = {**DEMANDING, "optimizer": optimizer, "learning_rate": 3e-3}
+    curve, network = train(images, values, epochs=4)
+
+    resumed, weights = _resumed(images, values, tmp_path, until=until)
+
+    assert resumed == figures(curve)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
+
+
+def test_the_plain_road_is_taken_up_again_exactly_too(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.training.fit.make_road", PlainRoad)
+    curve, network = train(images, DEMANDING, epochs=3)
+
+    resumed, weights = _resumed(images, DEMANDING, tmp_path, until=2, epochs=3)
+
+    assert resumed == figures(curve)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", "half", "flipped"])
+def test_a_damaged_checkpoint_is_left_out_for_the_one_before(
+    images: Images, tmp_path: Path, damage: bytes | str
+) -> None:
+    curve, network = train(images, VALUES, epochs=4)
+    _resumed(images, VALUES, tmp_path, until=3)
+    newest = tmp_path / "epoch-0004.ckpt"
+    whole = newest.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    newest.write_bytes({"half": whole[:middle], "flipped": flipped}.get(damage, damage))
+
+    saved: list[int] = []
+
+    class Watched(Checkpoints):
+        def save(self, network: keras.Model, optimizer: object, curve: list[EpochResult]) -> None:
+            saved.append(len(curve))
+            super().save(network, optimizer, curve)
+
+    again = build_network(read_configuration(VALUES).plan((28, 28, 1), 10), scale=images.scale, seed=1)
+    with pytest.raises(Damaged):
+        read_checkpoint(newest)
+    resumed = fit(again, images, read_configuration(VALUES).recipe, epochs=4, seed=1, keeper=Watched(tmp_path, "this"),
+                  after_epoch=lambda _: True)  # fmt: skip
+
+    assert saved == [4]
+    assert figures(resumed) == figures(curve)
+    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), network.get_weights(), strict=True))
+
+
+def test_checkpoints_of_another_training_are_left_alone(images: Images, tmp_path: Path) -> None:
+    _resumed(images, VALUES, tmp_path, until=1, epochs=2)
+
+    network = build_network(read_configuration(VALUES).plan((28, 28, 1), 10), scale=images.scale, seed=1)
+    optimizer = TensorFlowRoad(network, images, read_configuration(VALUES).recipe).optimizer
+
+    assert Checkpoints(tmp_path, "other").load(network, optimizer) == []
+
+
+def test_two_epochs_are_kept_and_no_drafts(images: Images, tmp_path: Path) -> None:
+    _resumed(images, VALUES, tmp_path, until=3)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0003.ckpt", "epoch-0004.ckpt"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
+import json
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import optuna
 
 from tuner.data.sources import FASHION_MNIST, Source, find
 from tuner.data.splits import VALIDATION_SHARE
-from tuner.errors import DataError, SearchError, SpaceError, StudyError, UsageError
+from tuner.errors import DataError, EnvironmentProblem, SearchError, SpaceError, StudyError, UsageError
 from tuner.evaluation.refit import Refitted, refit
 from tuner.evaluation.score import score
 from tuner.records import Note, Observer, RefitStarted, TrialSummary, Value
@@ -30,21 +32,37 @@ from tuner.reporting.report import (
     write_report,
     write_tables,
 )
-from tuner.runs import Outputs, command_line, commit, cores, machine, make_writable, only_one, write_json, write_text
+from tuner.runs import (
+    Interruption,
+    Outputs,
+    command_line,
+    commit,
+    cores,
+    draft_of,
+    folder_bytes,
+    machine,
+    make_writable,
+    only_one,
+    write_json,
+    write_text,
+)
 from tuner.search.budget import END_SECONDS, FORWARD_SHARE, REFIT_MARGIN, Clock, Pace, RefitPlan, plan_refit
 from tuner.search.coordinator import Coordinator
+from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.pruners import make_pruner
 from tuner.search.samplers import make_sampler
+from tuner.search.shelf import Shelf
+from tuner.search.storage import open_storage
 from tuner.search.study import (
     StudyFacts,
     best_trial,
     create_study,
     free_name,
+    is_stillborn,
     keep_facts,
     latest_study,
     load_study,
-    open_storage,
     study_names,
     summaries,
     why_no_winner,
@@ -56,8 +74,9 @@ from tuner.space.settings import SearchSettings
 from tuner.training.configuration import check_space
 
 DEFAULT_SPACE = "cnn"
-BINDING = ("epochs", "train_images", "seed", "sampler")
+BINDING = ("epochs", "train_images", "seed", "sampler", "deterministic")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -89,56 +108,207 @@ class _Opened:
     resumed: bool
 
 
-def run_search(request: Request, observe: Observer) -> Document:
+def run_search(request: Request, observe: Observer, interruption: Interruption | None = None) -> Document:
     """Search, retrain the winner, score it once, write everything into the run folder, and return the report.
 
-    Raises the errors of ``tuner.errors``; KeyboardInterrupt leaves a study that ``resume`` goes on with.
+    Raises the errors of ``tuner.errors``; KeyboardInterrupt, which ``interruption`` asks for between two epochs, leaves
+    a study that ``resume`` goes on with.
     """
     started = time.monotonic()
-    opened = _open(request)
-    folder = opened.outputs.run_folder(opened.name)
-    make_writable(folder)
-    with only_one(folder):
-        return _run(request, opened, folder, Clock(started, opened.settings.time), observe)
+    with _claimed(request) as (opened, folder), _full_disk_in_one_line(folder):
+        clock = Clock(started, opened.settings.time)
+        return _Run(request, opened, folder, clock, observe, interruption or Interruption()).whole()
 
 
-def _run(request: Request, opened: _Opened, folder: Path, clock: Clock, observe: Observer) -> Document:
-    settings, space = opened.settings, opened.space_file.space
-    workers = cores() if settings.workers == "auto" else int(settings.workers)
-    pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
-    with contextlib.closing(LocalExecutor(folder)) as executor:
-        for _ in range(workers):
-            executor.start()
-        source = find(opened.data, lambda text: observe(Note(text)))
-        task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
-        time_kept = Timekeeper(task, clock, pace, refit=request.refit)
-        time_kept.check_budget()
-        study, study_facts = _study(opened, source)
-        write_text(folder / "space.toml", study_facts.space_text)
-        coordinator = Coordinator(study, task, executor, time_kept, observe)
-        coordinator.run()
-        facts = Facts(opened.name, study_facts, opened.space_file.space, source, clock.elapsed())
-        trials = summaries(study)
-        write_tables(folder, trials, space)
-        winner = best_trial(trials)
-        if winner is None:
-            raise SearchError(why_no_winner(trials), hint=f"'tuner search --resume --study {opened.name}' goes on")
-        left = clock.left() - END_SECONDS
-        epoch_seconds = REFIT_MARGIN * time_kept.refit_epoch_seconds(winner)
-        plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=workers, left=left)
-        document = refit_of(read_report(folder), study_facts, winner)
-        refitted = None
-        if document and (not request.refit or _as_good(document, plan)):
-            observe(Note("The winner is the one of before: its refit and its test score are kept."))
-        elif request.refit:
-            refitted = _refit(facts, winner, plan, executor=executor, idle=coordinator.idle, observe=observe)
-    if refitted is not None:
-        observe(Note("Scoring the test set …"))
-        document = _score(folder, source, winner, refitted, plan)
-    report = build_report(facts, trials, winner, document, clock.elapsed())
-    write_report(folder, report)
-    write_json(folder / "run.json", _manifest(facts, report, clock))
-    return report
+@contextlib.contextmanager
+def _full_disk_in_one_line(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        raise EnvironmentProblem(
+            f"{error.filename or folder}: cannot be written: {error.strerror}",
+            hint="nothing that was written is lost: make room, then '--resume' goes on",
+        ) from None
+
+
+@contextlib.contextmanager
+def _claimed(request: Request) -> Iterator[tuple[_Opened, Path]]:
+    """Open a request under its study's locks; of two searches that pick one free name, the later takes the next."""
+    taken: list[str] = []
+    with contextlib.ExitStack() as locks:
+        while True:
+            opened = _open(request, taken)
+            folder = opened.outputs.run_folder(opened.name)
+            make_writable(folder)
+            try:
+                locks.enter_context(only_one(folder, opened.outputs.database))
+                break
+            except StudyError:
+                if request.study or request.resume:
+                    raise
+                taken.append(opened.name)
+        yield opened, folder
+
+
+@dataclass
+class _Run:
+    """One search under way, from its workers to its report."""
+
+    request: Request
+    opened: _Opened
+    folder: Path
+    clock: Clock
+    observe: Observer
+    interruption: Interruption
+
+    def whole(self) -> Document:
+        """Run everything, and return the report."""
+        settings, space = self.opened.settings, self.opened.space_file.space
+        workers = cores() if settings.workers == "auto" else int(settings.workers)
+        pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
+        shelf = Shelf(self.folder / "checkpoints", settings.keep)
+        with contextlib.closing(LocalExecutor(self.folder)) as executor:
+            crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe)
+            source = find(self.opened.data, lambda text: self.observe(Note(text)))
+            task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
+            timekeeper = Timekeeper(task, self.clock, pace, refit=self.request.refit)
+            timekeeper.check_budget()
+            if self.request.resume and not self.opened.resumed:
+                self.observe(Note(f"There is no study '{self.opened.name}' to resume: it begins."))
+            study, study_facts = self._study(source)
+            write_text(self.folder / "space.toml", study_facts.space_text)
+            with self._interruptible():
+                Coordinator(
+                    study, task, crew, timekeeper, self.observe, shelf=shelf, interruption=self.interruption
+                ).run()
+                facts = Facts(self.opened.name, study_facts, space, source, self.clock.elapsed(), crew.lost)
+                trials = summaries(study)
+                write_tables(self.folder, trials, space)
+                if self.interruption.asked:
+                    raise KeyboardInterrupt
+                winner = best_trial(trials)
+                if winner is None:
+                    hint = f"'tuner search --resume --study {self.opened.name}' goes on"
+                    raise SearchError(why_no_winner(trials), hint=hint)
+                document, refitted = self._refit(facts, winner, timekeeper, crew, shelf)
+        if refitted is not None:
+            self.observe(Note("Scoring the test set …"))
+            document = self._score(source, winner, refitted)
+        report = build_report(facts, trials, winner, document, self.clock.elapsed())
+        report["run_folder_bytes"] = folder_bytes(self.folder) - shelf.refit_bytes()
+        write_report(self.folder, report)
+        write_json(self.folder / "run.json", _manifest(facts, report, self.clock))
+        shelf.clear_refit()  # not before the result is in
+        return report
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """While workers train, a first signal only asks."""
+        self.interruption.heard = True
+        try:
+            yield
+        finally:
+            self.interruption.heard = False
+
+    def _study(self, source: Source) -> tuple[optuna.Study, StudyFacts]:
+        """Create or load the study, with the sampler and pruner that this search uses, and note this search in it."""
+        opened = self.opened
+        storage = open_storage(opened.outputs, create=not opened.resumed)
+        storage.trouble = self._hear_trouble
+        space, settings = opened.space_file.space, opened.settings
+        if opened.resumed:
+            study, facts = load_study(storage, opened.name)
+            if facts.data != source.digest:
+                raise StudyError(
+                    f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
+                    hint="name the same data with --data, or start a new study",
+                )
+            facts = dataclasses.replace(facts, settings=settings, commands=(*facts.commands, command_line()))
+            keep_facts(study, facts)
+        else:
+            text, digest = opened.space_file.text, opened.space_file.hash
+            facts = StudyFacts(space.name, text, digest, source.digest, settings, opened.data, (command_line(),))
+            study = create_study(storage, opened.name, facts, space)
+        study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
+        return study, facts
+
+    def _hear_trouble(self, text: str) -> None:
+        """Hear that the study cannot be written for now; Ctrl-C ends the wait, and nothing is lost by that."""
+        self.observe(Note(text))
+        if self.interruption.asked:
+            raise KeyboardInterrupt
+
+    def _refit(
+        self, facts: Facts, winner: TrialSummary, timekeeper: Timekeeper, crew: Crew, shelf: Shelf
+    ) -> tuple[Document | None, Refitted | None]:
+        """Retrain the winner on the workers that searched; a refit of before that is as good is kept instead."""
+        settings = facts.study_facts.settings
+
+        def left() -> float:
+            return self.clock.left() - END_SECONDS
+
+        epoch_seconds = REFIT_MARGIN * timekeeper.refit_epoch_seconds(winner)
+        plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=timekeeper.workers, left=left())
+        document = refit_of(read_report(self.folder), facts.study_facts, winner)
+        if document and (not self.request.refit or _as_good(document, plan)):
+            self.observe(Note("The winner is the one of before: its refit and its test score are kept."))
+            return document, None
+        if not self.request.refit:
+            return document, None
+        plan = _same_plan(shelf.folder / "refit.json", winner, settings, plan)
+        if plan.note:
+            self.observe(Note(f"Note: {plan.note}."))
+        self.observe(RefitStarted(winner, plan.epochs, plan.seeds))
+        return None, refit(
+            winner.values,
+            facts.source,
+            plan,
+            study_seed=settings.seed,
+            shelf=shelf,
+            crew=crew,
+            # What is kept back for slow epochs is spent before seeds are dropped.
+            left=lambda: left() + self.clock.grace / 2,
+            patience=timekeeper.beat_seconds(winner.cost) if winner.cost else 0.0,
+            interruption=self.interruption,
+            observe=self.observe,
+        )
+
+    def _score(self, source: Source, winner: TrialSummary, refitted: Refitted) -> Document:
+        """Score the test set once per seed and keep the first seed's model, whatever the others scored."""
+        result = score(refitted, source.folder, self.folder / "predictions.npz")
+        write_refit_curves(self.folder, refitted)
+        mean, sd = result.mean_and_sd
+        with draft_of(self.folder / "model.keras") as draft:
+            shutil.copyfile(refitted.models[0], draft)
+        return {
+            "trial": winner.number,
+            "epochs": refitted.epochs,
+            "seeds": list(refitted.seeds),
+            "test_accuracies": result.accuracies,
+            "test_accuracy_mean": mean,
+            "test_accuracy_sd": sd,
+            "interval_95": list(result.interval_95),
+            "n_test": len(result.labels),
+            "seconds": round(refitted.seconds, 1),
+            "note": refitted.note,
+        }
+
+
+def _same_plan(file: Path, winner: TrialSummary, settings: SearchSettings, plan: RefitPlan) -> RefitPlan:
+    """Return the plan of an interrupted refit of the same winner, which can be gone on with; or keep ``plan``.
+
+    A schedule cannot be given other epochs when it has begun.
+    """
+    size = {"epochs": settings.refit_epochs, "seeds": settings.refit_seeds}
+    asked = {"trial": winner.number, "values": winner.values, **size}
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        before = json.loads(file.read_text("utf-8"))
+        if before["asked"] == asked:
+            return RefitPlan(**before["plan"])
+    write_json(file, {"asked": asked, "plan": dataclasses.asdict(plan)})
+    return plan
 
 
 def _epoch_images(settings: SearchSettings, source: Source) -> float:
@@ -155,21 +325,44 @@ def _as_good(document: Document, plan: RefitPlan) -> bool:
     return len(document["seeds"]) >= plan.seeds and bool(document["epochs"] >= plan.epochs)
 
 
-def _open(request: Request) -> _Opened:
+def _open(request: Request, taken: Sequence[str]) -> _Opened:
     """Read and check everything that needs no data and no worker."""
     outputs = Outputs.of(request.out, request.storage)
     if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
         raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
-    return _reopen(request, outputs) if request.resume else _open_new(request, outputs)
+    if request.resume and not (request.space and _nothing_to_resume(request, outputs)):
+        return _reopen(request, outputs)
+    return _open_new(request, outputs, taken)
 
 
-def _open_new(request: Request, outputs: Outputs) -> _Opened:
+def _nothing_to_resume(request: Request, outputs: Outputs) -> bool:
+    """Tell whether the study was never begun: a search that died before it is resumed by beginning."""
+    if outputs.database is not None and not outputs.database.exists():
+        return True
+    storage = open_storage(outputs, create=False)
+    if request.study is not None:
+        return request.study not in study_names(storage) or _never_begun(storage, outputs, request.study)
+    try:
+        latest_study(storage, read_checked(request.space or DEFAULT_SPACE, request.changes).space.name)
+    except StudyError:
+        return True
+    return False
+
+
+def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: str) -> bool:
+    """Tell whether a search of ours died while it made the study; its run folder was locked before."""
+    return (outputs.run_folder(name) / ".lock").exists() and is_stillborn(storage, name)
+
+
+def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> _Opened:
     space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
     storage = open_storage(outputs, create=True)
-    name = request.study or free_name(storage, outputs, space_file.space.name)
-    if name in study_names(storage):
+    name = request.study or free_name(storage, outputs, space_file.space.name, taken)
+    if name in study_names(storage) and not _never_begun(storage, outputs, name):
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     settings = space_file.settings.merged(request.settings)
+    if settings.deterministic and settings.workers == "auto":  # the number is part of what the seed decides
+        settings = dataclasses.replace(settings, workers=cores())
     make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
     data = str(Path(request.data).absolute()) if request.data not in (None, FASHION_MNIST) else None
     return _Opened(outputs, name, space_file, settings, data, resumed=False)
@@ -208,7 +401,7 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
     said: dict[str, Value] = {key: value for key, value in request.settings.items() if value is not None}
     set_now = {change.partition("=")[0].strip().removeprefix("search.") for change in request.changes}
     said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
-    for key in BINDING:
+    for key in (*BINDING, *(["workers"] if facts.settings.deterministic else [])):
         if key in said and said[key] != getattr(facts.settings, key):
             raise StudyError(
                 f"study '{name}' was searched with {key} = {getattr(facts.settings, key)}, not {said[key]}",
@@ -221,73 +414,6 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
     if "trials" in said and "time" not in said:
         settings = dataclasses.replace(settings, time=None)
     return settings
-
-
-def _study(opened: _Opened, source: Source) -> tuple[optuna.Study, StudyFacts]:
-    """Create or load the study, with the sampler and pruner that this search uses, and note this search in it."""
-    storage = open_storage(opened.outputs, create=not opened.resumed)
-    space, settings = opened.space_file.space, opened.settings
-    if opened.resumed:
-        study, facts = load_study(storage, opened.name)
-        if facts.data != source.digest:
-            raise StudyError(
-                f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
-                hint="name the same data with --data, or start a new study",
-            )
-        facts = dataclasses.replace(facts, settings=settings, commands=(*facts.commands, command_line()))
-        keep_facts(study, facts)
-    else:
-        text, digest = opened.space_file.text, opened.space_file.hash
-        facts = StudyFacts(space.name, text, digest, source.digest, settings, opened.data, (command_line(),))
-        study = create_study(storage, opened.name, facts, space)
-    study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
-    return study, facts
-
-
-def _refit(  # noqa: PLR0913
-    facts: Facts,
-    winner: TrialSummary,
-    plan: RefitPlan,
-    *,
-    executor: LocalExecutor,
-    idle: Sequence[int],
-    observe: Observer,
-) -> Refitted:
-    """Retrain the winner on the workers that searched."""
-    if plan.note:
-        observe(Note(f"Note: {plan.note}."))
-    observe(RefitStarted(winner, plan.epochs, plan.seeds))
-    return refit(
-        winner.values,
-        facts.source,
-        plan,
-        study_seed=facts.study_facts.settings.seed,
-        folder=executor.log_folder / "checkpoints",
-        executor=executor,
-        idle=idle,
-        observe=observe,
-    )
-
-
-def _score(folder: Path, source: Source, winner: TrialSummary, refitted: Refitted, plan: RefitPlan) -> Document:
-    """Score the test set once per seed and keep the first seed's model, whatever the others scored."""
-    result = score(refitted.models, source.folder, folder / "predictions.npz")
-    write_refit_curves(folder, refitted)
-    refitted.models[0].replace(folder / "model.keras")
-    shutil.rmtree(refitted.models[0].parent)
-    mean, sd = result.mean_and_sd
-    return {
-        "trial": winner.number,
-        "epochs": plan.epochs,
-        "seeds": list(refitted.seeds),
-        "test_accuracies": result.accuracies,
-        "test_accuracy_mean": mean,
-        "test_accuracy_sd": sd,
-        "interval_95": list(result.interval_95),
-        "n_test": len(result.labels),
-        "seconds": round(refitted.seconds, 1),
-        "note": plan.note,
-    }
 
 
 def _manifest(facts: Facts, report: Document, clock: Clock) -> Document:

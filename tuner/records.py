@@ -40,12 +40,24 @@ class EpochResult:
     seconds: float
 
 
+OVERHEAD_MULTIPLY_ADDS = 2_500_000
+"""What an image costs beside its convolutions and dense layers (pooling, norms, the first layer's memory traffic).
+
+Fitted to 28x28 networks of 1.9, 7.6 and 12.4 M multiply-adds on one thread: 26, 64 and 89 s an epoch
+(results/LOG.md)."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """The size of a network: trainable and other parameters, and multiply-adds of one image's forward pass."""
 
     parameters: int
     multiply_adds: int
+
+    @property
+    def units(self) -> int:
+        """Return what an image costs: multiply-adds, and what it costs beside them."""
+        return self.multiply_adds + OVERHEAD_MULTIPLY_ADDS
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ class TrialSummary:
 
     number: int
     state: str
-    """``complete``, ``pruned``, ``clock`` (by --time), ``refused`` (over the limits), ``failed`` or ``running``."""
+    """``complete``, ``pruned``, ``clock`` (by --time), ``failed`` or ``running``; without training ``refused`` (over
+    the limits), ``duplicate`` (told the result of a twin) or ``redrawn`` (its twin was still running)."""
     values: Values
     val_accuracy: float | None
     curve: tuple[EpochResult, ...] = ()
@@ -62,6 +75,15 @@ class TrialSummary:
     reason: str = ""
     enqueued: bool = False
     """True for a ``start_with`` entry."""
+    attempts: int = 1
+    """How often a worker was given it: more than once after a crash, a lost worker or Ctrl-C."""
+    peak_memory: int | None = None
+    """MiB that its worker was seen to hold at most."""
+
+    @property
+    def counted(self) -> bool:
+        """Tell whether it counts towards ``--trials``."""
+        return self.state not in ("refused", "redrawn")
 
     @property
     def seconds(self) -> float:
@@ -108,6 +130,7 @@ class TrialStarted:
     values: Values
     cost: Cost
     enqueued: bool
+    attempt: int = 1
 
 
 @dataclass(frozen=True)

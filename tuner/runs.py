@@ -64,6 +64,15 @@ def make_writable(folder: Path) -> None:
         ) from None
 
 
+@dataclass
+class Interruption:
+    """A wish to end the run, set by a signal and looked at where the run can stop without losing anything."""
+
+    asked: bool = False
+    heard: bool = False
+    """Somebody looks at ``asked``: until then a signal ends the run at once, as there is nothing to lose."""
+
+
 @contextlib.contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
     """Yield a draft beside ``path`` that replaces it when the block ends well: all of a file or none."""
@@ -96,6 +105,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     writer.writerow(header)
     writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
     write_text(path, text.getvalue())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files in ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def versions() -> dict[str, str]:
@@ -143,20 +157,36 @@ def without_password(text: str) -> str:
     return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
 
 
+def lock_beside(database: Path, study: str | None = None) -> Path:
+    """Return the lock file of an SQLite file, or of one study in it; a link to the file has the file's."""
+    real = database.resolve()
+    return real.with_name(f".{real.name}.{study}.lock" if study else f".{real.name}.lock")
+
+
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which the kernel takes back when the process dies. Raises StudyError."""
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            said = f"study '{folder.name}' is being searched by {owner}"
-            raise StudyError(said, hint="wait for it, or end it") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        lock.flush()
+def only_one(folder: Path, database: Path | None) -> Iterator[None]:
+    """Hold the locks of a run folder and, for SQLite, of its study, which the kernel takes back when the process dies.
+
+    The files stay, for a lock on a removed file keeps nobody out. Raises StudyError when another process has one of
+    the locks, EnvironmentProblem when they cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        for path in (folder / ".lock", *([lock_beside(database, folder.name)] if database else [])):
+            try:
+                lock = held.enter_context(path.open("a+"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip() or "another process"
+                said = f"study '{folder.name}' is being searched by {owner}"
+                raise StudyError(said, hint="wait for it, or end it") from None
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"{path}: cannot lock it: {error.strerror}", hint="choose another folder with --out or --storage"
+                ) from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            lock.flush()
         yield
 
 

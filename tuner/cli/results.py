@@ -46,7 +46,8 @@ def studies(out: Out = "results", storage: Storage = None, json: Json = False) -
     """
     from tuner.console import screens
     from tuner.runs import Outputs
-    from tuner.search.study import list_studies, open_storage
+    from tuner.search.storage import open_storage
+    from tuner.search.study import list_studies
 
     rows = list_studies(open_storage(Outputs.of(out, storage), create=False))
     if json:
@@ -71,7 +72,8 @@ def dashboard(
     from tuner.console import screens
     from tuner.reporting.dashboard import check_port, serve
     from tuner.runs import Outputs
-    from tuner.search.study import open_storage, study_page
+    from tuner.search.storage import open_storage
+    from tuner.search.study import study_page
 
     opened = open_storage(Outputs.of(out, storage), create=False)
     page = study_page(opened, study)

@@ -6,12 +6,15 @@ import contextlib
 import shlex
 import signal
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tuner.cli.options import Data, Json, Out, Set, Storage
 from tuner.errors import InterruptedByUser, SpaceError, UsageError
+
+if TYPE_CHECKING:
+    from tuner.runs import Interruption
 
 
 def search(  # noqa: PLR0913  # every option is one parameter
@@ -51,6 +54,12 @@ def search(  # noqa: PLR0913  # every option is one parameter
         int | None, typer.Option(min=1, help="How often the winner trains.", show_default=False)
     ] = None,
     no_refit: Annotated[bool, typer.Option("--no-refit", help="Search only: retrain and score nothing.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same study whatever the machine's timing; with --trials.")
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Keep the checkpoints of so many of the best trials.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
     set_: Set = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
@@ -64,6 +73,8 @@ def search(  # noqa: PLR0913  # every option is one parameter
     from tuner.experiment import Request, run_search
     from tuner.runs import Outputs
 
+    if deterministic and time:
+        raise UsageError("--deterministic --time: what fits into a time depends on the machine", hint="use --trials N")
     settings = {
         "trials": trials,
         "time": _seconds(time),
@@ -74,6 +85,8 @@ def search(  # noqa: PLR0913  # every option is one parameter
         "seed": seed,
         "refit_epochs": refit_epochs,
         "refit_seeds": refit_seeds,
+        "deterministic": deterministic or None,
+        "keep": keep,
     }
     request = Request(
         space=space,
@@ -86,9 +99,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
         changes=tuple(set_ or ()),
         settings=dict(settings),
     )
-    with _terminated_like_interrupted(), screens.progress(quiet=quiet or json) as observe:
+    with _signals() as interruption, screens.progress(quiet=quiet or json) as observe:
         try:
-            report = run_search(request, observe)
+            report = run_search(request, observe, interruption)
         except KeyboardInterrupt:
             where = [*(["--out", out] if out != "results" else []), *(["--storage", storage] if storage else [])]
             again = "nothing was started"
@@ -96,7 +109,7 @@ def search(  # noqa: PLR0913  # every option is one parameter
                 again = (
                     f"'{shlex.join(['tuner', 'search', '--resume', '--study', observe.study, *where])}' goes on with it"
                 )
-            raise InterruptedByUser("Interrupted.", hint=again) from None
+            raise InterruptedByUser(observe.summary("Interrupted."), hint=again) from None
     if json:
         screens.print_json(report)
     else:
@@ -121,17 +134,22 @@ def _workers(text: str | None) -> int | str | None:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the search as Ctrl-C does: workers stopped, study intact."""
+def _signals() -> Iterator[Interruption]:
+    """Let Ctrl-C, SIGTERM and SIGHUP ask the search to end between two epochs, and end it at once the second time."""
+    from tuner.runs import Interruption
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+    interruption = Interruption()
+
+    def hear(_number: int, _frame: object) -> None:
+        if interruption.asked or not interruption.heard:
+            raise KeyboardInterrupt
+        interruption.asked = True
 
     # What the parent ignores stays ignored: that is how nohup works.
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, hear) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
-        yield
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -11,27 +11,50 @@ from rich.console import Console
 from tuner.console import tables
 from tuner.console.live import LiveScreen
 from tuner.console.plain import PlainLines
+from tuner.console.words import counts_line, percent
 from tuner.data.sources import Place
-from tuner.records import Event, Observer, SearchStarted
+from tuner.records import Event, Observer, SearchStarted, TrialEnded, TrialStarted, TrialSummary, count_states
 from tuner.reporting.report import Document
-from tuner.search.study import StudyRow
+from tuner.search.study import StudyRow, best_trial
 from tuner.search.task import Survey
 from tuner.space.reader import SpaceFile
 
 
 class Progress:
-    """An observer that passes events on and remembers which study they are of."""
+    """An observer that passes events on, and can sum up when the search is interrupted."""
 
     def __init__(self, show: Observer) -> None:
         """Pass every event on to ``show``."""
         self._show = show
+        self._ended: list[TrialSummary] = []
+        self._under_way: set[int] = set()
         self.study: str | None = None
 
     def __call__(self, event: Event) -> None:
-        """Hear one event."""
-        if isinstance(event, SearchStarted):
-            self.study = event.study
-        self._show(event)
+        """Hear one event. A terminal that is gone does not end the search."""
+        match event:
+            case SearchStarted():
+                self.study = event.study
+                self._ended += event.earlier
+            case TrialStarted():
+                self._under_way.add(event.number)
+            case TrialEnded():
+                self._under_way.discard(event.trial.number)
+                self._ended.append(event.trial)
+            case _:
+                pass
+        with contextlib.suppress(OSError):
+            self._show(event)
+
+    def summary(self, opening: str) -> str:
+        """Return ``opening``, what became of the trials, and the best so far, in one line."""
+        if not self.study:
+            return opening
+        counts = counts_line(count_states(self._ended))
+        waiting = f" · {len(self._under_way)} to be taken up again" if self._under_way else ""
+        best = best_trial(self._ended)
+        said = f" Best so far: trial {best.number}, validation {percent(best.val_accuracy)}." if best else ""
+        return f"{opening} {counts}{waiting}.{said}"
 
 
 @contextlib.contextmanager

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.data.sources import Source
 from tuner.errors import SearchError
-from tuner.records import EpochResult, Observer, RefitEpochEnded, Values, seed_for
+from tuner.records import EpochResult, Note, Observer, RefitEpochEnded, Values, seed_for
+from tuner.runs import Interruption
 from tuner.search.budget import RefitPlan
-from tuner.search.executors import Executor
-from tuner.search.messages import Built, Done, EpochReport, Failed, FromWorker, Go, Lost, Ready, TrainJob
+from tuner.search.crew import Crew, Heard
+from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
+from tuner.search.shelf import Shelf
 
-TICK_SECONDS = 0.5
 MAX_LOST_WORKERS = 3
+LATER_THAN_THE_FIRST = 1.1
+"""A seed that ends with the first one costs no time: only one that ends this much later is dropped for the clock."""
 
 
 @dataclass(frozen=True)
@@ -26,57 +31,94 @@ class Refitted:
     epochs: int
     seeds: tuple[int, ...]
     models: tuple[Path, ...]
+    keys: tuple[str, ...]
+    """What each training's bits depend on, as a digest: the same key is the same model."""
     curves: tuple[tuple[EpochResult, ...], ...]
     seconds: float
+    note: str = ""
+    """What was cut, before it began or on the way."""
 
 
 class _Refit:
-    """The jobs of one refit, and which worker has which."""
+    """The jobs of one refit."""
 
-    def __init__(self, jobs: Sequence[TrainJob], executor: Executor, idle: Sequence[int], observe: Observer) -> None:
-        self._executor, self._observe = executor, observe
-        self._idle = list(idle)
-        self._waiting = deque(jobs)
-        self._running: dict[int, TrainJob] = {}
-        self._order = [job.job for job in jobs]
+    def __init__(  # noqa: PLR0913
+        self,
+        jobs: Sequence[TrainJob],
+        crew: Crew,
+        observe: Observer,
+        *,
+        left: Callable[[], float],
+        patience: float,
+        interruption: Interruption,
+    ) -> None:
+        self._crew, self._observe, self._left, self._patience = crew, observe, left, patience
+        self._interruption = interruption
+        self._jobs = {job.number: job for job in jobs}
+        self._waiting = deque(self._jobs)
+        self.unfinished = set(self._jobs)
         self._lost = 0
-        self.curves: dict[int, list[EpochResult]] = {job.job: [] for job in jobs}
+        self.curves: dict[int, list[EpochResult]] = {number: [] for number in self._jobs}
+        self.dropped: list[int] = []
 
     def run(self) -> None:
-        """Train every job to its end. Raises SearchError when one fails."""
-        while self._waiting or self._running:
-            while self._idle and self._waiting:
-                worker, job = self._idle.pop(0), self._waiting.popleft()
-                self._running[worker] = job
-                self.curves[job.job].clear()
-                self._executor.send(worker, job)
-            for worker, message in self._executor.receive(TICK_SECONDS):
-                self._handle(worker, message)
+        """Train every job to its end, or until an interruption. Raises SearchError when one fails."""
+        while self.unfinished and not (self._interruption.asked and not self._crew.training):
+            while self._waiting and self._crew.free and not self._crew.stuck and not self._interruption.asked:
+                number = self._waiting.popleft()
+                self.curves[number].clear()
+                self._crew.hand(self._jobs[number], self._patience)
+            for number, message in self._crew.hear():
+                if number in self.unfinished:
+                    self._handle(number, message)
+            if self._interruption.asked:
+                self._drop_those_that_wait()
+            self._keep_the_time()
 
-    def _handle(self, worker: int, message: FromWorker) -> None:
+    def _handle(self, number: int, message: Heard) -> None:
         match message:
-            case Ready():
-                self._idle.append(worker)
             case Built():
-                self._executor.send(worker, Go(message.job))
+                self._crew.go_on(number)
             case EpochReport():
-                self.curves[message.job].append(message.result)
-                self._observe(RefitEpochEnded(self._order.index(message.job), message.result))
-                self._executor.send(worker, Go(message.job))
+                self.curves[number].append(message.result)
+                self._observe(RefitEpochEnded(-1 - number, message.result))
+                # After its last epoch a training still writes its model: that is not interrupted.
+                if not self._interruption.asked or message.result.epoch >= self._jobs[number].epochs:
+                    self._crew.go_on(number)
             case Done():
-                del self._running[worker]
-                self._idle.append(worker)
+                self.unfinished.discard(number)
             case Failed():
                 raise SearchError(f"the refit failed: {message.reason}", hint="'--resume' tries it again")
             case Lost():
                 self._lost += 1
                 if self._lost > MAX_LOST_WORKERS:
                     raise SearchError(f"the refit lost its workers: {message.reason}", hint="'--resume' tries it again")
-                if worker in self._running:
-                    self._waiting.appendleft(self._running.pop(worker))
-                if worker in self._idle:
-                    self._idle.remove(worker)
-                self._executor.start()
+                self._observe(Note(f"Refit seed {-1 - number} goes on from its last epoch: {message.reason}."))
+                self._waiting.appendleft(number)
+
+    def _drop_those_that_wait(self) -> None:
+        for number in self._crew.training:
+            if self._crew.waits(number):
+                self._crew.drop(number)
+
+    def _keep_the_time(self) -> None:
+        """Give up seeds that would end after the limit, and later than the first one; never the first."""
+        left = self._left()
+        known = [result.seconds for curve in self.curves.values() for result in curve[1:]]
+        if not known or math.isinf(left):
+            return
+        epoch = statistics.median(known)
+        ends = {n: (self._jobs[n].epochs - len(self.curves[n])) * epoch for n in self._crew.training}
+        first = min(ends.values(), default=0.0)
+        for number in self._waiting:
+            ends[number] = first + self._jobs[number].epochs * epoch
+        for number in sorted(self.unfinished - {-1}):
+            if ends.get(number, 0.0) > max(left, LATER_THAN_THE_FIRST * first):
+                self._crew.drop(number)
+                self.unfinished.discard(number)
+                self.dropped.append(number)
+                self._observe(Note(f"Refit seed {-1 - number} is dropped to keep --time."))
+        self._waiting = deque(number for number in self._waiting if number in self.unfinished)
 
 
 def refit(  # noqa: PLR0913  # one verb with its whole sentence
@@ -85,35 +127,46 @@ def refit(  # noqa: PLR0913  # one verb with its whole sentence
     plan: RefitPlan,
     *,
     study_seed: int,
-    folder: Path,
-    executor: Executor,
-    idle: Sequence[int],
+    shelf: Shelf,
+    crew: Crew,
+    left: Callable[[], float],
+    patience: float,
+    interruption: Interruption,
     observe: Observer,
 ) -> Refitted:
-    """Train ``values`` from fresh seeds on all training images of ``source``; the models go to ``folder``.
+    """Train ``values`` from fresh seeds on all training images of ``source``; the models go to ``shelf``.
 
-    Seeds derive from ``study_seed`` and are none of the search's. Raises SearchError when a training fails.
+    Seeds derive from ``study_seed`` and are none of the search's; a refit that was interrupted goes on from its last
+    epoch. ``left`` are the seconds until it has to end. Raises SearchError when a training fails, KeyboardInterrupt
+    when it was interrupted.
     """
     start = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    shelf.folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         TrainJob(
-            job=-1 - number,  # trials count from 0
+            number=-1 - number,  # trials count from 0
             values=values,
             source=source,
             epochs=plan.epochs,
             seed=seed_for(study_seed, "refit", number),
             all_images=True,
-            save_to=str(folder / f"refit-{number}.keras"),
+            checkpoints=shelf.place(-1 - number),
+            save_to=str(shelf.folder / f"refit-{number}.keras"),
         )
         for number in range(plan.seeds)
     ]
-    work = _Refit(jobs, executor, idle, observe)
+    work = _Refit(jobs, crew, observe, left=left, patience=patience, interruption=interruption)
     work.run()
+    if work.unfinished:
+        raise KeyboardInterrupt
+    done = [job for job in jobs if job.number not in work.dropped]
+    dropped = f"{len(work.dropped)} of {plan.seeds} refit seeds dropped on the way to keep --time" * bool(work.dropped)
     return Refitted(
         epochs=plan.epochs,
-        seeds=tuple(job.seed for job in jobs),
-        models=tuple(Path(job.save_to or "") for job in jobs),
-        curves=tuple(tuple(work.curves[job.job]) for job in jobs),
+        seeds=tuple(job.seed for job in done),
+        models=tuple(Path(job.save_to or "") for job in done),
+        keys=tuple(job.key for job in done),
+        curves=tuple(tuple(work.curves[job.number]) for job in done),
         seconds=time.monotonic() - start,
+        note="; ".join(note for note in (plan.note, dropped) if note),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from tuner.data.holdout import read_test
 from tuner.errors import SearchError
+from tuner.evaluation.refit import Refitted
 from tuner.evaluation.statistics import mean_and_sd, wilson
 
 BATCH = 500
@@ -50,19 +52,50 @@ class TestScore:
         return wilson(int((self.probabilities[0].argmax(axis=1) == self.labels).sum()), len(self.labels))
 
 
-def score(models: Sequence[Path], data: Path, predictions: Path) -> TestScore:
-    """Score each saved model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz)."""
-    command = [sys.executable, "-m", "tuner.evaluation.score", str(data), str(predictions), *map(str, models)]
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # ourselves
-    if done.returncode:
+def score(refitted: Refitted, data: Path, predictions: Path) -> TestScore:
+    """Score each model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz).
+
+    Where a run that died had scored these very trainings already, its predictions are the score.
+    """
+    before = _read(predictions, refitted.keys)
+    if before is not None:
+        return before
+    models = [str(path) for path in refitted.models]
+    command = [
+        sys.executable,
+        "-m",
+        "tuner.evaluation.score",
+        str(data),
+        str(predictions),
+        ",".join(refitted.keys),
+        *models,
+    ]
+    # A session of its own: it takes seconds, and Ctrl-C in the terminal is the coordinator's.
+    done = subprocess.run(  # noqa: S603  # ourselves
+        command,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    found = None if done.returncode else _read(predictions, refitted.keys)
+    if found is None:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise SearchError(f"scoring the test set failed: {last[0]}", hint="'--resume' tries it again")
-    with np.load(predictions) as saved:
-        return TestScore(saved["probabilities"], saved["labels"])
+    return found
 
 
-def main(data: str, predictions: str, *models: str) -> None:
+def _read(predictions: Path, keys: Sequence[str]) -> TestScore | None:
+    try:
+        with np.load(predictions, allow_pickle=False) as saved:
+            same = str(saved["trainings"]) == ",".join(keys)
+            return TestScore(saved["probabilities"], saved["labels"]) if same else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def main(data: str, predictions: str, trainings: str, *models: str) -> None:
     """Predict as a user of each file would, raw pixels in, and save what came out."""
     import keras
 
@@ -73,7 +106,8 @@ def main(data: str, predictions: str, *models: str) -> None:
         keras.saving.load_model(path, compile=False).predict(images, batch_size=BATCH, verbose=0) for path in models
     ]
     with draft_of(Path(predictions)) as draft:
-        np.savez_compressed(draft, probabilities=np.stack(probabilities).astype(np.float32), labels=labels)
+        stacked = np.stack(probabilities).astype(np.float32)
+        np.savez_compressed(draft, probabilities=stacked, labels=labels, trainings=np.array(trainings))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from tuner.errors import SearchError
 from tuner.records import TrialSummary
 from tuner.reporting.report import Document, read_report, winner_document
 from tuner.runs import Outputs
+from tuner.search.storage import open_storage
 from tuner.search.study import (
     StudyFacts,
     best_trial,
     latest_study,
     load_study,
-    open_storage,
     summaries,
     why_no_winner,
 )

@@ -21,7 +21,17 @@ from tuner.space.settings import SearchSettings
 Document: TypeAlias = dict[str, Any]
 """What JSON can hold."""
 
-_TRIAL_COLUMNS = ("number", "state", "val_accuracy", "epochs_trained", "seconds", "parameters", "multiply_adds")
+_TRIAL_COLUMNS = (
+    "number",
+    "state",
+    "val_accuracy",
+    "epochs_trained",
+    "seconds",
+    "parameters",
+    "multiply_adds",
+    "attempts",
+    "peak_memory_mib",
+)
 _CURVE_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
 
@@ -34,13 +44,20 @@ class Facts:
     space: Space
     source: Source
     search_seconds: float
+    workers_lost: int = 0
 
 
 def build_report(
-    facts: Facts, trials: Sequence[TrialSummary], winner: TrialSummary, refit: Document | None, total_seconds: float
+    facts: Facts,
+    trials: Sequence[TrialSummary],
+    winner: TrialSummary,
+    refit: Document | None,
+    total_seconds: float,
 ) -> Document:
     """Return the whole result; accuracies are fractions, ``refit`` is None after ``--no-refit``."""
     counts = count_states(trials)
+    settings = facts.study_facts.settings
+    peaks = [trial.peak_memory for trial in trials if trial.peak_memory is not None]
     mean = refit["test_accuracy_mean"] if refit else None
     return {
         "study": facts.study,
@@ -50,17 +67,27 @@ def build_report(
         "data": facts.source.name,
         "classes": list(facts.source.class_names),
         "input_shape": list(facts.source.input_shape),
-        "seed": facts.study_facts.settings.seed,
+        "seed": settings.seed,
         "command": " && ".join(facts.study_facts.commands),
         "versions": versions(),
-        "n_trials": len(trials) - counts.get("refused", 0) - counts.get("running", 0),
+        "n_trials": sum(trial.counted for trial in trials) - counts.get("running", 0),
         "n_complete": counts.get("complete", 0),
         "n_pruned": counts.get("pruned", 0) + counts.get("clock", 0),
         "n_stopped_by_clock": counts.get("clock", 0),
         "n_refused": counts.get("refused", 0),
         "n_failed": counts.get("failed", 0),
-        "compute_saved_by_pruning": compute_saved(trials, facts.study_facts.settings.epochs),
-        "best_trial": winner_document(trials, winner, facts.study_facts.settings),
+        "n_duplicate": counts.get("duplicate", 0),
+        "n_redrawn": counts.get("redrawn", 0),
+        "n_taken_up_again": sum(trial.attempts > 1 for trial in trials),
+        "workers_lost": facts.workers_lost,
+        "deterministic": settings.deterministic,
+        "caps": {"memory_mib": settings.memory, "trial_seconds": settings.trial_time},
+        "peaks": {
+            "memory_mib": max(peaks, default=None),
+            "trial_seconds": round(max((trial.seconds for trial in trials), default=0.0), 1),
+        },
+        "compute_saved_by_pruning": compute_saved(trials, settings.epochs),
+        "best_trial": winner_document(trials, winner, settings),
         "refit": refit,
         "baselines": [
             {
@@ -123,6 +150,8 @@ def write_tables(folder: Path, trials: Sequence[TrialSummary], space: Space) -> 
             round(trial.seconds, 2),
             trial.cost.parameters if trial.cost else None,
             trial.cost.multiply_adds if trial.cost else None,
+            trial.attempts,
+            trial.peak_memory,
             *(trial.values.get(name) for name in names),
         ]
         for trial in trials
@@ -189,6 +218,8 @@ def as_markdown(report: Document) -> str:
     lines += [
         counts_sentence(report),
         "",
+        *(f"- {sentence}" for sentence in conditions(report)),
+        "",
         f"Search {seconds['search']:.0f} s, refit {seconds['refit']:.0f} s, in all {seconds['total']:.0f} s of wall "
         f"clock and {report['cpu_seconds']:.0f} CPU seconds.",
         "",
@@ -213,11 +244,39 @@ def headline(report: Document) -> str:
 def counts_sentence(report: Document) -> str:
     """Return what became of the trials."""
     clock = f" ({report['n_stopped_by_clock']} by the clock)" if report["n_stopped_by_clock"] else ""
+    twins = f", {report['n_duplicate']} duplicates told their twin's result" if report["n_duplicate"] else ""
     return (
         f"{report['n_trials']} trials: {report['n_complete']} complete, {report['n_pruned']} pruned{clock}, "
-        f"{report['n_failed']} failed; {report['n_refused']} refused before training. "
+        f"{report['n_failed']} failed{twins}; {report['n_refused']} refused before training. "
         f"The pruner saved {100 * report['compute_saved_by_pruning']:.0f} % of the compute."
     )
+
+
+def conditions(report: Document) -> list[str]:
+    """Return what the search met with, and what of it another one may not."""
+    caps, peaks = report["caps"], report["peaks"]
+    lines = [
+        "Deterministic: the same seed and the same number of workers give the same study, decisions included."
+        if report["deterministic"]
+        else "Not deterministic: with another timing of the workers, which trials are pruned and what the sampler "
+        "proposes after them may differ; a trial's own curve does not (--deterministic fixes both)."
+    ]
+    if report["n_taken_up_again"] or report["workers_lost"]:
+        lines.append(
+            f"{report['n_taken_up_again']} trials were taken up again from their checkpoints; "
+            f"{report['workers_lost']} workers were lost in the last run."
+        )
+    if report["n_redrawn"]:
+        lines.append(f"{report['n_redrawn']} draws repeated values that were being trained, and were drawn again.")
+    memory = "no cap" if caps["memory_mib"] is None else f"cap {caps['memory_mib']:,.0f}"
+    seconds = "no cap" if caps["trial_seconds"] is None else f"cap {caps['trial_seconds']:,.0f}"
+    held = "unknown" if peaks["memory_mib"] is None else f"{peaks['memory_mib']:,} MiB"
+    lines += [
+        f"Most memory that a trial's worker held: {held} ({memory}); "
+        f"longest trial: {peaks['trial_seconds']:,.0f} s ({seconds}).",
+        f"The run folder holds {report['run_folder_bytes'] / 1e6:.1f} MB.",
+    ]
+    return lines
 
 
 def origin_sentence(best: Document) -> str:

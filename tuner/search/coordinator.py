@@ -1,21 +1,20 @@
 """The one owner of the study: asks for trials, hands them to workers, hears every epoch, tells results.
 
 Workers never open the database, so seeds do not depend on timing, an enqueued trial is run once, and a trial in its
-own process can be timed and stopped.
+own process can be timed, stopped and taken up again. Whatever is decided is in the study before anybody acts on it:
+a search that dies anywhere is gone on with from there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import TrialState
 
-from tuner.errors import EnvironmentProblem, SearchError
+from tuner.errors import SearchError
 from tuner.records import (
-    Cost,
     EpochEnded,
     EpochResult,
     Note,
@@ -23,259 +22,304 @@ from tuner.records import (
     SearchStarted,
     TrialEnded,
     TrialStarted,
-    Values,
+    TrialSummary,
     seed_for,
 )
-from tuner.search.executors import Executor
-from tuner.search.messages import Built, Done, EpochReport, Failed, FromWorker, Go, Lost, Ready, Stop, TrainJob
-from tuner.search.samplers import GridPoints
-from tuner.search.study import adopt, best_trial, summaries, summary_of
+from tuner.runs import Interruption
+from tuner.search.asking import Asker, Running
+from tuner.search.crew import Crew, Heard
+from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
+from tuner.search.pruners import may_stop
+from tuner.search.shelf import Shelf
+from tuner.search.study import best_trial, summary_of
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
-MAX_REFUSALS_IN_A_ROW = 200
 FAILURES_THAT_END_A_SEARCH = 5
-WORKERS_THAT_MAY_DIE_AT_START = 4
-TICK_SECONDS = 0.5
-
-
-@dataclass
-class _Running:
-    """A trial that a worker has."""
-
-    trial: optuna.Trial
-    worker: int
-    values: Values
-    cost: Cost
-    already: frozenset[int] = frozenset()
-    """Epochs that a dead search had stored of it."""
-    curve: list[EpochResult] = field(default_factory=list)
-    stopped_by: str | None = None
-    """``pruned`` or ``clock``, once it has been told to stop."""
+MIB = 1 << 20
+PAUSING = "Stopping when the running epochs have ended; Ctrl-C again stops at once."
 
 
 class Coordinator:
-    """Runs one search to its end: the trials, the clock, or a finished grid."""
+    """Runs one search to its end: the trials, the clock, a finished grid, or an interruption."""
 
-    def __init__(
-        self, study: optuna.Study, task: SearchTask, executor: Executor, time: Timekeeper, observe: Observer
+    def __init__(  # noqa: PLR0913  # each is somebody else's part
+        self,
+        study: optuna.Study,
+        task: SearchTask,
+        crew: Crew,
+        timekeeper: Timekeeper,
+        observe: Observer,
+        *,
+        shelf: Shelf,
+        interruption: Interruption,
     ) -> None:
-        """Take the study as it is; RUNNING trials of a dead search are adopted, oldest first."""
-        self._study, self._task, self._executor, self._time, self._observe = study, task, executor, time, observe
-        self._idle: list[int] = []
-        self._running: dict[int, _Running] = {}
-        self._adopted = deque(adopt(study))
-        self._ended = [trial for trial in summaries(study) if trial.state != "running"]
-        self._asked_out = False
-        self._ready: set[int] = set()
-        self._lost_before_ready = 0
+        """Take the study as it is; RUNNING trials of a dead search are adopted when the search runs."""
+        self._study, self._task, self._crew, self._time, self._observe = study, task, crew, timekeeper, observe
+        self._shelf, self._interruption = shelf, interruption
+        self._settings = task.settings
+        self._asker = Asker(study, task, timekeeper, self._tell, observe)
+        self._running: dict[int, Running] = {}
+        self._waiting: deque[int] = deque()
+        """Trials that need a worker: new ones, and those to be taken up again."""
+        self._now = 0
+        """Virtual time, in multiply-adds times images; only ``deterministic`` looks at it."""
+        self._pausing = False
 
     def run(self) -> None:
-        """Search. Raises SearchError when the first trials all fail, or nothing but refusals comes."""
-        settings = self._task.settings
+        """Search. Raises SearchError when the first trials all fail, or nothing but refusals comes.
+
+        An interruption ends it between epochs; the trials that it
+        finds RUNNING stay so and are taken up by the next search.
+        """
         self._observe(
             SearchStarted(
                 self._study.study_name,
                 self._task.space.name,
                 self._task.workers,
-                settings.epochs,
-                settings.total_trials,
+                self._settings.epochs,
+                self._settings.total_trials,
                 self._time.limit,
-                tuple(self._ended),
+                tuple(self._asker.ended),
             )
         )
+        self._adopt()
         while True:
+            self._heed_interruption()
             self._stop_at_the_deadline()
-            self._hand_out()
-            if not self._running and not self._more_to_ask():
-                return
-            for worker, message in self._executor.receive(TICK_SECONDS):
-                self._handle(worker, message)
+            self._ask_and_hand_out()
+            if self._over():
+                break
+            for number, message in self._crew.hear():
+                if number in self._running:
+                    self._hear(self._running[number], message)
+            self._check_caps()
+            while running := self._next_to_handle():
+                self._handle(running)
+                self._ask_and_hand_out()
+        self._shelf.tidy(self._asker.ended)
 
-    @property
-    def idle(self) -> list[int]:
-        """Return the workers that are ready and have nothing to do."""
-        return self._idle
+    def _over(self) -> bool:
+        if self._pausing:
+            return not self._crew.training
+        return not self._running and not self._more_to_ask()
 
-    # Time.
+    # Time and interruptions.
 
     def _seconds_left(self) -> float:
         costs = [running.cost for running in self._running.values()]
-        return self._time.search_seconds_left(best_trial(self._ended), costs)
+        return self._time.search_seconds_left(best_trial(self._asker.ended), costs)
 
     def _stop_at_the_deadline(self) -> None:
-        if self._running and self._seconds_left() <= 0:
-            for running in self._running.values():
-                if running.stopped_by is None:
-                    running.stopped_by = "clock"
-                    self._executor.send(running.worker, Stop(running.trial.number))
+        if not self._running or self._seconds_left() > 0:
+            return
+        for number in self._crew.training:
+            running = self._running[number]
+            reason = f"stopped after epoch {len(running.curve)}: the clock ended the search"
+            self._end_early(running, TrialState.PRUNED, reason, "clock")
+        # Those that no worker has stay RUNNING: a search with more time takes them up.
+        self._running.clear()
+        self._waiting.clear()
+
+    def _heed_interruption(self) -> None:
+        if not self._interruption.asked:
+            return
+        if not self._pausing:
+            self._pausing = True
+            self._observe(Note(PAUSING))
+        for number in self._crew.training:
+            if self._crew.waits(number):
+                self._crew.drop(number)
 
     # Asking.
 
     def _more_to_ask(self) -> bool:
-        if self._asked_out:
-            return False
-        if self._adopted:
-            return self._seconds_left() > 0
-        total = self._task.settings.total_trials
-        counted = len(self._running) + sum(trial.state != "refused" for trial in self._ended)
-        if total is not None and counted >= total:
-            return False
-        sampler = self._study.sampler
-        if isinstance(sampler, GridPoints) and len(self._running) + len(self._ended) >= len(sampler.points):
-            self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
-            self._asked_out = True
-            return False
-        return self._seconds_left() > self._time.shortest_useful(self._ended)
+        return self._asker.more(len(self._running), self._seconds_left())
 
-    def _hand_out(self) -> None:
-        while self._idle and self._more_to_ask():
-            running = self._next_trial()
-            if running is None:
-                return
-            running.worker = self._idle.pop(0)
-            number = running.trial.number
-            self._running[number] = running
-            enqueued = bool(running.trial.user_attrs.get("start_with"))
-            self._observe(TrialStarted(number, running.values, running.cost, enqueued))
-            settings = self._task.settings
-            self._executor.send(
-                running.worker,
-                TrainJob(
-                    job=number,
-                    values=running.values,
-                    source=self._task.source,
-                    epochs=settings.epochs,
-                    seed=seed_for(settings.seed, "trial", number),
-                    train_images=settings.train_images,
-                ),
-            )
+    def _adopt(self) -> None:
+        self._now = self._asker.clock()
+        self._asker.count_redraws(self._now)
+        for running in self._asker.adopt(self._now):
+            self._running[running.number] = running
+            self._waiting.append(running.number)
+        self._shelf.tidy(self._asker.ended)
 
-    def _next_trial(self) -> _Running | None:
-        """Ask until a configuration is within the limits; refused ones are told at once."""
-        reason, refusals = "", 0
-        while refusals < MAX_REFUSALS_IN_A_ROW:
-            if not self._more_to_ask():
-                return None
-            trial, already = self._adopted.popleft() if self._adopted else (self._study.ask(), frozenset())
-            values = self._task.space.sample(trial)
-            trial.set_user_attr("values", values)
-            reason, excess, cost = self._judge(values)
-            if cost is not None:
-                trial.set_user_attr("parameters", cost.parameters)
-                trial.set_user_attr("multiply_adds", cost.multiply_adds)
-                if not reason:
-                    return _Running(trial, -1, values, cost, already)
-            trial.set_user_attr("stopped_by", "refused")
-            trial.set_user_attr("reason", reason)
-            # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
-            trial.set_constraint("limits", excess)
-            self._end(trial, TrialState.PRUNED)
-            refusals += not isinstance(self._study.sampler, GridPoints)  # a grid ends by itself
-        said = f"{MAX_REFUSALS_IN_A_ROW} configurations in a row were refused, the last one because {reason}"
-        if best_trial(self._ended) is None and not self._running:
-            raise SearchError(said, hint="raise [limits], or narrow the space")
-        self._observe(Note(f"The search ends: {said}."))
-        self._asked_out = True
-        return None
+    def _ask_and_hand_out(self) -> None:
+        if self._pausing or self._crew.stuck:
+            return
+        while self._wants_another() and self._more_to_ask():
+            running = self._asker.next(self._now, self._running)
+            if running is not None:
+                self._running[running.number] = running
+                self._waiting.append(running.number)
+        while self._waiting and self._crew.free:
+            self._hand_out(self._running[self._waiting.popleft()])
 
-    def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
-        """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
-        reason, excess, cost = self._task.judge(values)
-        if cost is not None and not reason:
-            reason, excess = self._time.refusal(cost)
-        return reason, excess, cost
+    def _wants_another(self) -> bool:
+        if self._settings.deterministic:  # whether or not a process is ready for it: that is a matter of timing
+            return len(self._running) < self._task.workers
+        return self._crew.free > len(self._waiting)
 
-    # Hearing.
+    def _hand_out(self, running: Running) -> None:
+        trial, settings = running.trial, self._settings
+        running.attempts += 1
+        if running.attempts > 1:
+            trial.set_user_attr("attempts", running.attempts)
+        enqueued = bool(trial.user_attrs.get("start_with"))
+        self._observe(TrialStarted(running.number, running.values, running.cost, enqueued, running.attempts))
+        self._crew.hand(
+            TrainJob(
+                number=running.number,
+                values=running.values,
+                source=self._task.source,
+                epochs=settings.epochs,
+                seed=seed_for(settings.seed, "trial", running.number),
+                train_images=settings.train_images,
+                checkpoints=self._shelf.place(running.number),
+            ),
+            patience=self._time.beat_seconds(running.cost),
+        )
 
-    def _handle(self, worker: int, message: FromWorker) -> None:
+    # Hearing: as it comes.
+
+    def _hear(self, running: Running, message: Heard) -> None:
         match message:
-            case Ready():
-                self._ready.add(worker)
-                self._idle.append(worker)
             case Built():
-                self._answer(message.job)
+                self._answer(running.number)
             case EpochReport():
-                self._hear_epoch(self._running[message.job], message.result)
-            case Done():
-                self._finish(self._running.pop(message.job))
+                self._hear_epoch(running, message)
             case Failed():
-                self._fail(self._running.pop(message.job), message.reason)
+                running.inbox.append(message)
             case Lost():
-                self._replace(worker, message.reason)
+                self._retry(running, message.reason)
+            case Done():  # it ended of its own accord: with the last report, which is in the inbox
+                pass
 
-    def _answer(self, job: int) -> None:
-        running = self._running[job]
-        if running.stopped_by is None:  # otherwise the Stop that was sent is the answer
-            self._executor.send(running.worker, Go(job))
+    def _hear_epoch(self, running: Running, message: EpochReport) -> None:
+        epoch = message.result.epoch
+        if epoch <= len(running.curve) + len(running.inbox):  # heard from the worker that was lost
+            self._answer(running.number)
+        elif epoch <= running.handled:  # heard by the search that died
+            running.curve.append(message.result)
+            self._observe(EpochEnded(running.number, message.result))
+            self._answer(running.number)
+        else:
+            running.inbox.append(message)
+            if self._pausing or not self._decides_at(epoch):
+                self._answer(running.number)
 
-    def _hear_epoch(self, running: _Running, result: EpochResult) -> None:
+    def _decides_at(self, epoch: int) -> bool:
+        return epoch >= self._settings.epochs or may_stop(self._study.pruner, epoch)
+
+    def _answer(self, number: int) -> None:
+        (self._crew.drop if self._pausing else self._crew.go_on)(number)
+
+    def _retry(self, running: Running, reason: str) -> None:
+        """Let another worker take the trial up from its checkpoint."""
+        running.inbox.clear()  # what was heard and not handled comes again
+        running.lost += 1
+        running.trial.set_user_attr("lost", running.lost)
+        if running.lost > self._settings.retries:
+            times = f", {running.lost} times" if running.lost > 1 else ""
+            self._end_early(running, TrialState.FAIL, f"{reason}{times}", "failed")
+            self._check_failures(reason)
+        else:
+            self._observe(Note(f"Trial {running.number} goes on from epoch {len(running.curve)}: {reason}."))
+            self._waiting.appendleft(running.number)
+
+    def _check_caps(self) -> None:
+        for number in self._crew.training:
+            running = self._running.get(number)
+            if running is None:
+                continue
+            now, peak = self._crew.memory(number)
+            running.peak = max(running.peak, peak)
+            seconds = sum(result.seconds for result in running.curve) + self._crew.busy_seconds(number)
+            memory, trial_time = self._settings.memory, self._settings.trial_time
+            if memory is not None and now > memory * MIB:
+                self._crew.kill(number)  # a process does not give memory back
+                self._end_early(
+                    running, TrialState.FAIL, f"held {now / MIB:,.0f} MiB, over memory = {memory:,.0f}", "failed"
+                )
+            elif trial_time is not None and seconds > trial_time:
+                self._end_early(
+                    running, TrialState.FAIL, f"trained {seconds:.0f} s, over trial_time = {trial_time:.0f}", "failed"
+                )
+
+    # Handling: in order.
+
+    def _next_to_handle(self) -> Running | None:
+        """Return a trial whose oldest unhandled message is to be handled now.
+
+        ``deterministic``: only the one whose message comes next in virtual time, however long it takes to arrive; and
+        none while nothing can be asked for, because a trial that is due then would be asked for too late.
+        """
+        if not self._settings.deterministic:
+            return next((running for running in self._running.values() if running.inbox), None)
+        if self._pausing or self._crew.stuck:
+            return None
+        first = min(self._running.values(), key=lambda running: (running.due, running.number), default=None)
+        return first if first and first.inbox else None
+
+    def _handle(self, running: Running) -> None:
+        self._now = max(self._now, running.due)
+        message = running.inbox.popleft()
+        if isinstance(message, Failed):
+            self._end_early(running, TrialState.FAIL, message.reason, "failed")
+            self._check_failures(message.reason)
+            return
+        result, trial = message.result, running.trial
+        self._note_epoch(running, result)
+        if result.epoch >= self._settings.epochs:
+            self._store_curve(running)
+            self._end(running, TrialState.COMPLETE, result.val_accuracy)
+        elif may_stop(self._study.pruner, result.epoch):
+            if trial.should_prune():
+                reason = f"stopped after epoch {result.epoch}: behind the others at this rung"
+                self._end_early(running, TrialState.PRUNED, reason, "pruned")
+            else:
+                trial.set_user_attr("went_on", result.epoch)
+                self._answer(running.number)
+
+    def _note_epoch(self, running: Running, result: EpochResult) -> None:
         running.curve.append(result)
+        running.handled = result.epoch
         self._time.learn(running.cost, result)
-        trial = running.trial
-        if result.epoch not in running.already:
-            trial.report(result.val_accuracy or 0.0, result.epoch)
-        self._observe(EpochEnded(trial.number, result))
-        last = result.epoch >= self._task.settings.epochs
-        # Where a dead search had a later epoch, it had said *go on* to this one.
-        decided = result.epoch < max(running.already, default=0)
-        if running.stopped_by is None and not last and not decided and trial.should_prune():
-            running.stopped_by = "pruned"
-            self._executor.send(running.worker, Stop(trial.number))
-        else:
-            self._answer(trial.number)
-
-    def _finish(self, running: _Running) -> None:
-        trial = running.trial
-        if len(running.curve) >= self._task.settings.epochs:
-            self._store_curve(running)
-            self._end(trial, TrialState.COMPLETE, running.curve[-1].val_accuracy)
-        else:
-            epoch = len(running.curve)
-            stopped_by = running.stopped_by or "pruned"
-            why = "the clock ended the search" if stopped_by == "clock" else "behind the others at this rung"
-            trial.set_user_attr("stopped_by", stopped_by)
-            trial.set_user_attr("reason", f"stopped after epoch {epoch}: {why}")
-            self._store_curve(running)
-            self._end(trial, TrialState.PRUNED)
-        self._idle.append(running.worker)
-
-    def _fail(self, running: _Running, reason: str) -> None:
-        running.trial.set_user_attr("reason", reason)
-        self._store_curve(running)
-        self._end(running.trial, TrialState.FAIL)
-        self._idle.append(running.worker)
-        self._check_failures(reason)
+        if result.epoch not in running.stored:
+            running.trial.report(result.val_accuracy or 0.0, result.epoch)
+        self._observe(EpochEnded(running.number, result))
 
     def _check_failures(self, reason: str) -> None:
-        judged = [trial.state for trial in self._ended if trial.state != "refused"]
+        judged = [trial.state for trial in self._asker.ended if trial.counted]
         if len(judged) >= FAILURES_THAT_END_A_SEARCH and set(judged) == {"failed"}:
             raise SearchError(
                 f"the first {len(judged)} trials all failed, the last one with: {reason}",
                 hint="'tuner studies' keeps them; the workers' logs are in the run folder",
             )
 
-    def _replace(self, worker: int, reason: str) -> None:
-        """Fail what a lost worker was doing and start another one."""
-        self._lost_before_ready += worker not in self._ready
-        if self._lost_before_ready >= WORKERS_THAT_MAY_DIE_AT_START:
-            raise EnvironmentProblem(f"workers die before they are ready: {reason}", hint="the log says why")
-        if worker in self._idle:
-            self._idle.remove(worker)
-        replacement = self._executor.start()
-        self._observe(Note(f"A worker was lost ({reason}); worker {replacement} takes its place."))
-        for running in [running for running in self._running.values() if running.worker == worker]:
-            del self._running[running.trial.number]
-            running.trial.set_user_attr("reason", reason)
-            self._store_curve(running)
-            self._end(running.trial, TrialState.FAIL)
-            self._check_failures(reason)
+    # Telling.
 
-    def _store_curve(self, running: _Running) -> None:
-        running.trial.set_user_attr("curve", [dataclasses.asdict(result) for result in running.curve])
-        running.trial.set_user_attr("seconds", round(sum(result.seconds for result in running.curve), 2))
+    def _end_early(self, running: Running, state: TrialState, reason: str, stopped_by: str) -> None:
+        running.trial.set_user_attr("reason", reason)
+        running.trial.set_user_attr("stopped_by", stopped_by)
+        self._store_curve(running)
+        self._end(running, state)
 
-    def _end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+    def _store_curve(self, running: Running) -> None:
+        trial = running.trial
+        trial.set_user_attr("curve", [dataclasses.asdict(result) for result in running.curve])
+        trial.set_user_attr("seconds", round(sum(result.seconds for result in running.curve), 2))
+        if running.peak:
+            trial.set_user_attr("peak_memory", running.peak // MIB)
+
+    def _end(self, running: Running, state: TrialState, value: float | None = None) -> None:
+        self._tell(running.trial, state, value)
+        del self._running[running.number]
+        self._crew.drop(running.number)
+        self._shelf.tidy(self._asker.ended)
+
+    def _tell(self, trial: optuna.Trial, state: TrialState, value: float | None) -> TrialSummary:
         summary = summary_of(self._study.tell(trial, value, state=state))
-        self._ended.append(summary)
-        self._observe(TrialEnded(summary, best_trial(self._ended)))
+        self._asker.ended_one(summary)
+        self._observe(TrialEnded(summary, best_trial(self._asker.ended)))
+        return summary

@@ -2,11 +2,14 @@
 
 A job goes down; the worker answers ``Built``, then an ``EpochReport`` an epoch, and each of these waits for ``Go`` or
 ``Stop``; ``Done`` or ``Failed`` ends it. A ``Stop`` may also come unasked, between two epochs' reports: it is then the
-answer to the report that crosses it.
+answer to the report that crosses it. A job whose checkpoint holds epochs already reports those again, one by one.
+While it trains, a worker says ``Beat`` about once a second, from between its steps: one that hangs says nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,8 +21,8 @@ from tuner.records import EpochResult, Values
 class TrainJob:
     """One training: a trial on the training split, or a refit on all images."""
 
-    job: int
-    """Unique within an executor's life, so that a late message is told from a new one."""
+    number: int
+    """The trial's number; -1, -2, … for the seeds of a refit."""
     values: Values
     source: Source
     epochs: int
@@ -27,8 +30,18 @@ class TrainJob:
     train_images: int | None = None
     all_images: bool = False
     """Train on validation images too, and report no validation figures."""
+    checkpoints: str | None = None
+    """The folder that keeps the state after every epoch; what is there of this training is gone on with."""
     save_to: str | None = None
     """Where the whole model goes when the last epoch has ended; a ``.keras`` file."""
+    job: int = 0
+    """Given out anew with every hand-out, so that a late message is told from a new one."""
+
+    @property
+    def key(self) -> str:
+        """Return what the training's bits depend on, as a digest: checkpoints of another key are not its own."""
+        facts = (self.values, self.source.digest, self.epochs, self.seed, self.train_images, self.all_images)
+        return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Go:
 
 @dataclass(frozen=True)
 class Stop:
-    """No more of ``job``: the pruner, the limits or the clock."""
+    """No more of ``job``: the pruner, a cap, the clock, Ctrl-C, or because another worker has it now."""
 
     job: int
 
@@ -63,8 +76,23 @@ class Built:
 
 
 @dataclass(frozen=True)
+class Beat:
+    """The training goes on."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """The epoch has ended but its checkpoint cannot be written; it is tried again and again."""
+
+    job: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class EpochReport:
-    """One epoch has ended."""
+    """One epoch has ended, and its checkpoint is written."""
 
     job: int
     result: EpochResult
@@ -87,10 +115,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker process is gone; said by the executor, never by a worker."""
+    """The worker process is gone or silent; said by the executor or the crew, never by a worker."""
 
     reason: str
 
 
 ToWorker: TypeAlias = TrainJob | Go | Stop | Shutdown
-FromWorker: TypeAlias = Ready | Built | EpochReport | Done | Failed | Lost
+FromJob: TypeAlias = Built | Beat | Stuck | EpochReport | Done | Failed
+FromWorker: TypeAlias = Ready | FromJob | Lost

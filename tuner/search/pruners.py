@@ -46,14 +46,14 @@ class Halving(optuna.pruners.BasePruner):
 
     def __init__(self, *, first_rung: int, reduction: int, epochs: int, brackets: int = 1) -> None:
         """Lay out the rungs; bracket ``b`` of ``brackets`` starts at the b-th rung."""
-        self._rungs = rungs(first_rung, reduction, epochs)
+        self.rungs = rungs(first_rung, reduction, epochs)
         self._reduction = reduction
-        self._brackets = max(1, min(brackets, len(self._rungs)))
+        self._brackets = max(1, min(brackets, len(self.rungs)))
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether ``trial`` stops at its last report, seen beside all reports at the same epoch."""
         epoch = trial.last_step
-        if epoch is None or epoch not in self._rungs[self._bracket(trial) :]:
+        if epoch is None or epoch not in self.rungs[self._bracket(trial) :]:
             return False
         others = [
             other.intermediate_values[epoch]
@@ -61,12 +61,24 @@ class Halving(optuna.pruners.BasePruner):
             if other.number != trial.number
             and epoch in other.intermediate_values
             and other.state != TrialState.FAIL
+            and "twin_of" not in other.user_attrs
             and self._bracket(other) == self._bracket(trial)
         ]
         return not passes(trial.intermediate_values[epoch], others, self._reduction)
 
     def _bracket(self, trial: FrozenTrial) -> int:
         return trial.number % self._brackets
+
+
+def may_stop(pruner: optuna.pruners.BasePruner, epoch: int) -> bool:
+    """Tell whether ``pruner`` decides anything after ``epoch``: where it does not, nobody waits for its answer."""
+    match pruner:
+        case Halving():
+            return epoch in pruner.rungs
+        case optuna.pruners.NopPruner():
+            return False
+        case _:
+            return True
 
 
 def make_pruner(settings: SearchSettings) -> optuna.pruners.BasePruner:

@@ -27,18 +27,21 @@ class PerTrial(BaseSampler):
     def __init__(self, seed: int, startup_trials: int | None) -> None:
         """Keep the seed; ``startup_trials`` None is random for ever."""
         self._seed, self._startup = seed, startup_trials
+        self._models = False
         self._now: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        seed = seed_for(self._seed, "sampler", trial.number)
-        if self._startup is None or _trained_before(study, trial) < self._startup:
-            self._now = RandomSampler(seed=seed)
-        else:
-            with experimental():
-                # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
-                self._now = TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
+        self._models = self._startup is not None and _trained_before(study, trial) >= self._startup
+        self._now = self._make(seed_for(self._seed, "sampler", trial.number))
         self._now.before_trial(study, trial)
+
+    def _make(self, seed: int) -> BaseSampler:
+        if not self._models:
+            return RandomSampler(seed=seed)
+        with experimental():
+            # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
+            return TPESampler(seed=seed, n_startup_trials=1, multivariate=True, group=True)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Pass on."""
@@ -53,14 +56,15 @@ class PerTrial(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401  # Optuna's signature
-        """Pass on."""
-        return self._now.sample_independent(study, trial, param_name, param_distribution)
+        """Draw with a seed of the parameter's own: a search that died between two parameters draws the same again."""
+        alone = self._make(seed_for(self._seed, "sampler", trial.number, param_name))
+        return alone.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _trained_before(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Return how many trials before this one were handed to a worker: refused ones teach a model little."""
+    """Return how many trials before this one were trained, or are: the others teach a model little."""
     earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-    return sum(other.user_attrs.get("stopped_by") != "refused" for other in earlier)
+    return sum(other.user_attrs.get("stopped_by") not in ("refused", "redrawn", "duplicate") for other in earlier)
 
 
 class WholeSpaceQmc(QMCSampler):

@@ -1,4 +1,4 @@
-"""The study: opened, created and read. Nothing else in the project touches Optuna's storage."""
+"""The study: created, read and kept. Nothing else in the project touches Optuna's storage, which ``storage`` opens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ import json
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import optuna
-import sqlalchemy.event
-import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.errors import EnvironmentProblem, StudyError
+from tuner.errors import StudyError
 from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
-from tuner.runs import Outputs, make_writable, without_password
+from tuner.runs import Outputs
 from tuner.space.parameters import Fixed, Space
 from tuner.space.settings import SearchSettings
 
-BUSY_MILLISECONDS = 60_000
 FACTS = "tuner"
 """The study's user attribute that holds what it was made with."""
 
@@ -69,34 +66,6 @@ class StudyRow:
         }
 
 
-def open_storage(outputs: Outputs, *, create: bool) -> optuna.storages.BaseStorage:
-    """Return the storage of ``outputs``; SQLite in WAL, so that a dashboard reads while a search writes."""
-    database = outputs.database
-    if database is not None:
-        if not create and not database.exists():
-            raise StudyError(
-                f"{database}: no studies there yet", hint="'tuner search' makes one; --out or --storage elsewhere?"
-            )
-        make_writable(database.parent) if create else None
-    try:
-        storage = optuna.storages.RDBStorage(outputs.storage)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise EnvironmentProblem(
-            f"{without_password(outputs.storage)}: cannot be opened as a study storage: {reason}",
-            hint="an SQLite file, or an SQLAlchemy URL whose driver is installed",
-        ) from None
-    if database is not None:
-        sqlalchemy.event.listen(storage.engine, "connect", _use_wal)
-        storage.engine.dispose()  # connections made so far predate the listener
-    return storage
-
-
-def _use_wal(connection: Any, _record: object) -> None:  # noqa: ANN401  # a DB-API connection
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MILLISECONDS}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
 @contextlib.contextmanager
 def experimental() -> Iterator[None]:
     """Use what Optuna calls experimental without a warning to the user, who did not choose it."""
@@ -106,18 +75,32 @@ def experimental() -> Iterator[None]:
 
 
 def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFacts, space: Space) -> optuna.Study:
-    """Create a study, with the space's ``start_with`` entries waiting. Raises StudyError when it exists."""
+    """Create a study, with the space's ``start_with`` entries waiting. Raises StudyError when it exists.
+
+    The facts come last: a study without them, in which nothing has run, was left by a search that died here.
+    """
     if name in study_names(storage):
-        raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+        if not is_stillborn(storage, name):
+            raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+        optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     with experimental():
         study.set_metric_names(["val_accuracy"])
-    study.set_user_attr(FACTS, _to_json(facts))
     if facts.settings.sampler != "grid":  # the grid holds them already
         for entry in space.start_with:
             varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
             study.enqueue_trial(varying, user_attrs={"start_with": True})
+    study.set_user_attr(FACTS, _to_json(facts))
     return study
+
+
+def is_stillborn(storage: optuna.storages.BaseStorage, name: str) -> bool:
+    """Tell whether a study has no facts of ours, nor anything that somebody else may have put into it."""
+    study = optuna.load_study(storage=storage, study_name=name)
+    ours = all(
+        t.state == TrialState.WAITING and t.user_attrs.get("start_with") for t in study.get_trials(deepcopy=False)
+    )
+    return ours and not study.user_attrs
 
 
 def keep_facts(study: optuna.Study, facts: StudyFacts) -> None:
@@ -162,10 +145,10 @@ def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:
     return f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
 
 
-def free_name(storage: optuna.storages.BaseStorage, outputs: Outputs, space: str) -> str:
-    """Return ``SPACE-N`` with the first number above those that a study or a run folder has used."""
+def free_name(storage: optuna.storages.BaseStorage, outputs: Outputs, space: str, taken: Collection[str] = ()) -> str:
+    """Return ``SPACE-N`` with the first number above those that a study or a run folder has used, or that are taken."""
     runs = outputs.run_folder(space).parent.glob("*/space.toml")
-    names = {*study_names(storage), *(path.parent.name for path in runs)}
+    names = {*taken, *study_names(storage), *(path.parent.name for path in runs)}
     used = [re.fullmatch(rf"{re.escape(space)}-(\d+)", name) for name in names]
     return f"{space}-{1 + max((int(match[1]) for match in used if match), default=0)}"
 
@@ -194,23 +177,22 @@ def summaries(study: optuna.Study) -> list[TrialSummary]:
 def summary_of(trial: FrozenTrial) -> TrialSummary:
     """Return one trial as the report shows it."""
     attrs = trial.user_attrs
-    states = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: attrs.get("stopped_by", "pruned"),
-        TrialState.FAIL: "failed",
-    }
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    state = attrs.get("stopped_by", states[trial.state]) if trial.state in states else "running"
     values: Values = attrs.get("values", dict(trial.params))
     cost = Cost(attrs["parameters"], attrs["multiply_adds"]) if "parameters" in attrs else None
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
     return TrialSummary(
         number=trial.number,
-        state=states.get(trial.state, "running"),
+        state=state,
         values=values,
         val_accuracy=trial.value if trial.state == TrialState.COMPLETE else last,
         curve=tuple(EpochResult(**row) for row in attrs.get("curve", [])),
         cost=cost,
         reason=attrs.get("reason", ""),
         enqueued=bool(attrs.get("start_with")),
+        attempts=attrs.get("attempts", 1),
+        peak_memory=attrs.get("peak_memory"),
     )
 
 
@@ -228,11 +210,11 @@ def why_no_winner(trials: Sequence[TrialSummary]) -> str:
     return f"no trial was trained to its last epoch ({counts}{last})"
 
 
-def adopt(study: optuna.Study) -> list[tuple[optuna.Trial, frozenset[int]]]:
-    """Return the trials that a dead search left RUNNING, with the epochs stored of each: they run again as they are."""
+def left_running(study: optuna.Study) -> list[optuna.Trial]:
+    """Return the trials that a dead or interrupted search left RUNNING, by number: they are taken up as they are."""
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     # Optuna's own way to take a trial up again needs its id.
-    return [(optuna.Trial(study, trial._trial_id), frozenset(trial.intermediate_values)) for trial in left]  # noqa: SLF001
+    return [optuna.Trial(study, trial._trial_id) for trial in left]  # noqa: SLF001
 
 
 def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:

@@ -21,6 +21,10 @@ LONGEST_REFIT_PART = 0.7
 """Of --time, kept for the refit at the most: on a slow machine the refit is cut, so that a search remains."""
 
 
+IMAGES_BETWEEN_QUESTIONS = 2048
+"""As ``training.pipeline`` has it, which loads TensorFlow; a test compares them."""
+
+
 class Timekeeper:
     """Measures epochs, and from them answers every question about time."""
 
@@ -33,6 +37,11 @@ class Timekeeper:
     def limit(self) -> float | None:
         """Return the seconds of the whole command; None is no limit."""
         return self._clock.limit
+
+    @property
+    def workers(self) -> int:
+        """Return how many trainings run side by side."""
+        return self._task.workers
 
     def learn(self, cost: Cost, result: EpochResult) -> None:
         """Hear that a trial's epoch has ended."""
@@ -83,6 +92,10 @@ class Timekeeper:
             return 0.0
         epochs = min(self._task.settings.first_rung, self._task.settings.epochs)
         return self._pace.seconds(Cost(0, int(statistics.median(sizes))), self._task.epoch_images, epochs)
+
+    def beat_seconds(self, cost: Cost) -> float:
+        """Return how long a worker may say nothing for the size of its network alone: the questions' distance, x 10."""
+        return 10 * self._pace.seconds(cost, IMAGES_BETWEEN_QUESTIONS, 1)
 
     def refit_epoch_seconds(self, trial: TrialSummary) -> float:
         """Return what an epoch on all images takes one worker, measured on the trial itself where it can be."""

@@ -1,24 +1,48 @@
-"""One worker process: takes jobs, trains, reports every epoch, and asks whether to go on.
+"""One worker process: takes jobs, trains, keeps and reports every epoch, and asks whether to go on.
 
-Run as ``python -m tuner.search.worker FD``. It never opens the study and cannot see the test set.
+It never opens the study, cannot see the test set, and does not outlive its coordinator.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import select
 import signal
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tuner.records import EpochResult, seed_for
-from tuner.search.messages import Built, Done, EpochReport, Failed, Go, Ready, Shutdown, Stop, ToWorker, TrainJob
+from tuner.runs import draft_of
+from tuner.search.messages import (
+    Beat,
+    Built,
+    Done,
+    EpochReport,
+    Failed,
+    FromJob,
+    Go,
+    Ready,
+    Shutdown,
+    Stop,
+    Stuck,
+    ToWorker,
+    TrainJob,
+)
 
 if TYPE_CHECKING:
     from tuner.data.splits import Images
+    from tuner.training.checkpoint import Checkpoints
+
+BEAT_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 
 class _ShutDown(Exception):  # noqa: N818  # an order, not an error
@@ -32,6 +56,7 @@ class Worker:
         """Keep the channel; load nothing yet."""
         self._channel = channel
         self._images: tuple[tuple[object, ...], Images] | None = None
+        self._said = time.monotonic()
 
     def run(self) -> None:
         """Serve jobs until the coordinator closes the channel."""
@@ -56,7 +81,8 @@ class Worker:
         except _ShutDown:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a configuration raises is the trial's, not the worker's
-            traceback.print_exc()  # into the worker's log
+            with contextlib.suppress(OSError):  # the disk that the log is on may be full
+                traceback.print_exc()  # into the worker's log
             last = str(error).strip().splitlines()[-1:] or [""]
             self._send(Failed(job.job, f"{type(error).__name__}: {last[0][:300]}"))
         else:
@@ -66,6 +92,7 @@ class Worker:
         import keras
 
         from tuner.models.cnn import build_network, whole_model
+        from tuner.training.checkpoint import Checkpoints
         from tuner.training.configuration import read_configuration
         from tuner.training.fit import fit
 
@@ -85,6 +112,7 @@ class Worker:
             last = result.epoch
             return self._ask(job.job, EpochReport(job.job, result))
 
+        keeper = Checkpoints(Path(job.checkpoints), job.key) if job.checkpoints else None
         fit(
             network,
             images,
@@ -93,11 +121,16 @@ class Worker:
             seed=job.seed,
             after_epoch=after_epoch,
             stopped=lambda: self._stopped(job.job),
+            keeper=_Patient(keeper, lambda write: self._until_written(job.job, write)) if keeper else None,
         )
         if job.save_to and last == job.epochs:
-            draft = Path(job.save_to).with_suffix(".draft.keras")
-            whole_model(plan, network, scale=images.scale).save(draft)
-            draft.replace(job.save_to)
+            model, path = whole_model(plan, network, scale=images.scale), Path(job.save_to)
+
+            def save() -> None:
+                with draft_of(path) as draft:
+                    model.save(draft)
+
+            self._until_written(job.job, save)
 
     def _images_for(self, job: TrainJob) -> Images:
         from tuner.data.splits import read_all, read_split
@@ -108,6 +141,25 @@ class Worker:
             self._images = (key, images)
         return self._images[1]
 
+    def _until_written(self, job: int, write: Callable[[], None]) -> None:
+        """Write, and while the disk is full or read-only say so and try again. Raises Cancelled."""
+        from tuner.training.pipeline import Cancelled
+
+        while True:
+            try:
+                write()
+            except OSError as error:
+                if not self._ask_or_wait(job, Stuck(job, error.strerror or str(error))):
+                    raise Cancelled from None
+            else:
+                return
+
+    def _ask_or_wait(self, job: int, message: Stuck) -> bool:
+        """Say why nothing goes on and wait a little; False when a ``Stop`` came meanwhile."""
+        self._send(message)
+        self._channel.poll(RETRY_SECONDS)
+        return not self._stopped(job)
+
     def _ask(self, job: int, message: Built | EpochReport) -> bool:
         """Send a report and wait for the answer to this job; True is *go on*."""
         self._send(message)
@@ -117,14 +169,17 @@ class Worker:
                 return isinstance(answer, Go)
 
     def _stopped(self, job: int) -> bool:
-        """Tell whether a ``Stop`` for this job, or the end, has come unasked."""
+        """Tell whether a ``Stop`` for this job, or the end, has come unasked; say that the training goes on."""
+        if time.monotonic() - self._said > BEAT_SECONDS:
+            self._send(Beat(job))
         while self._channel.poll():
             message = self._receive()
             if isinstance(message, Stop) and message.job == job:
                 return True
         return False
 
-    def _send(self, message: Ready | Built | EpochReport | Done | Failed) -> None:
+    def _send(self, message: Ready | FromJob) -> None:
+        self._said = time.monotonic()
         try:
             self._channel.send(message)
         except OSError:
@@ -140,6 +195,19 @@ class Worker:
         return message
 
 
+class _Patient:
+    """Checkpoints that wait for room on the disk."""
+
+    def __init__(self, kept: Checkpoints, until_written: Callable[[Callable[[], None]], None]) -> None:
+        self._kept, self._until_written = kept, until_written
+
+    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
+        return self._kept.load(network, optimizer)
+
+    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+        self._until_written(lambda: self._kept.save(network, optimizer, curve))
+
+
 def prepare_backend() -> None:
     """Load Keras and its backend with one thread: the same seeds then give the same bits, run after run."""
     import keras
@@ -152,11 +220,27 @@ def prepare_backend() -> None:
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
+def end_with(descriptor: int) -> None:
+    """End this process at once when the other side of the socket ``descriptor`` is gone, whatever it is busy with."""
+
+    def watch() -> None:
+        hung_up = select.poll()
+        hung_up.register(descriptor, 0)  # no data is waited for: only the hang-up, which is always told
+        hung_up.poll()
+        os._exit(0)  # every file is written whole or not at all, so nothing needs an orderly end
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Serve the socket whose file descriptor is the only argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
+    descriptor = int(sys.argv[1])
+    end_with(descriptor)
+    with contextlib.suppress(OSError):  # where memory runs out, the kernel is to end a worker, not the search
+        Path("/proc/self/oom_score_adj").write_text("500", "utf-8")
     with contextlib.suppress(_ShutDown):
-        Worker(Connection(int(sys.argv[1]))).run()
+        Worker(Connection(descriptor)).run()
 
 
 if __name__ == "__main__":

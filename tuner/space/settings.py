@@ -40,6 +40,18 @@ class SearchSettings:
     """One in ``reduction`` passes each rung, and rungs stand at first_rung * reduction**k."""
     train_images: int | None = None
     """Train on a stratified part of the training images only; None is all of them."""
+    deterministic: bool = False
+    """Hear the workers in the order of a virtual clock, so that a study does not depend on the machine's timing."""
+    keep: int = 3
+    """Checkpoints of so many of the best finished trials stay."""
+    retries: int = 2
+    """How often a trial whose worker was lost is taken up again from its checkpoint."""
+    heartbeat: float = 120.0
+    """Seconds after which a worker that says nothing is given up."""
+    memory: float | None = None
+    """MiB that a trial's worker may hold; a trial that holds more fails at once. None is no cap."""
+    trial_time: float | None = None
+    """Seconds that a trial may train; one that takes longer fails at once. None is no cap."""
 
     def __post_init__(self) -> None:
         """Refuse what no search can do."""
@@ -53,12 +65,21 @@ class SearchSettings:
             "first_rung",
             "train_images",
             "workers",
+            "heartbeat",
+            "memory",
+            "trial_time",
         ):
             value = getattr(self, name)
             if not isinstance(value, str | None) and not value > 0:
                 raise SpaceError(f"search.{name} = {value} must be above 0")
-        if self.seed < 0 or self.startup_trials < 0:
-            raise SpaceError("search.seed and search.startup_trials must not be negative")
+        for name in ("seed", "startup_trials", "keep", "retries"):
+            if getattr(self, name) < 0:
+                raise SpaceError(f"search.{name} = {getattr(self, name)} must not be negative")
+        if self.deterministic and self.time is not None:
+            raise SpaceError(
+                "a deterministic search goes with a number of trials: what fits into a time depends on the machine",
+                hint="--trials N instead of --time",
+            )
         if self.reduction < 2:  # noqa: PLR2004  # every trial would pass every rung
             raise SpaceError(f"search.reduction = {self.reduction} must be at least 2")
         for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -15,6 +16,16 @@ from tuner.records import EpochResult
 from tuner.training.configuration import Recipe
 from tuner.training.pipeline import batch_and_steps, make_road, plan_epoch, seed_dropout
 from tuner.training.schedule import learning_rates
+
+
+class Keeper(Protocol):
+    """Who keeps a training's state after every epoch."""
+
+    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
+        """Put the last state kept into both and return its curve; [] when there is none."""
+
+    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+        """Keep the state after ``curve``'s last epoch."""
 
 
 class TrainingFailed(Exception):  # noqa: N818  # reads better where it is caught
@@ -30,30 +41,40 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
     seed: int,
     after_epoch: Callable[[EpochResult], bool],
     stopped: Callable[[], bool] = lambda: False,
+    keeper: Keeper | None = None,
 ) -> list[EpochResult]:
     """Train ``network`` for ``epochs`` and return the curve.
 
     ``after_epoch`` hears each epoch's result and answers whether to go on; ``stopped`` is asked every few steps and
-    ends the training with Cancelled. Order, augmentation and dropout of an epoch derive from (``seed``, epoch).
-    Raises TrainingFailed when the loss is no longer finite.
+    ends the training with Cancelled. Order, augmentation and dropout of an epoch derive from (``seed``, epoch), so
+    that a training which ``keeper`` has part of goes on from there and ends with the same bits; the epochs that it
+    has are heard again. Raises TrainingFailed when the loss or a weight is no longer finite.
     """
     road = make_road(network, images, recipe)
     steps = batch_and_steps(len(images.train), recipe.batch_size)[1]
     rates = learning_rates(recipe, steps * epochs)
-    curve: list[EpochResult] = []
-    for epoch in range(1, epochs + 1):
+    curve = keeper.load(network, road.optimizer) if keeper else []
+    for result in curve:
+        if not after_epoch(result):
+            return curve
+    for epoch in range(len(curve) + 1, epochs + 1):
         start = time.monotonic()
         seed_dropout(network, seed, epoch)
         plan = plan_epoch(seed, epoch, len(images.train), recipe.batch_size)
         loss, accuracy = road.epoch(plan.order, plan.draws, rates[steps * (epoch - 1) : steps * epoch], stopped)
         val_loss = val_accuracy = None
         if len(images.val):
-            val_loss, val_accuracy = loss_and_accuracy(road.logits(images.val), images.val_labels)
+            val_loss, val_accuracy = loss_and_accuracy(road.logits(images.val, stopped), images.val_labels)
         for name, value in (("loss", loss), ("validation loss", val_loss)):
             if value is not None and not math.isfinite(value):
                 raise TrainingFailed(f"the {name} is {value} at epoch {epoch}")
+        # A rectifier can turn NaN into 0: the loss then stays finite over a dead network.
+        if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+            raise TrainingFailed(f"the weights are no longer finite at epoch {epoch}")
         rate, seconds = float(rates[steps * epoch - 1]), time.monotonic() - start
         curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds))
+        if keeper:
+            keeper.save(network, road.optimizer, curve)
         if not after_epoch(curve[-1]):
             break
     return curve

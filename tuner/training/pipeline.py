@@ -34,11 +34,16 @@ class Cancelled(Exception):  # noqa: N818  # an answer, not an error
 class Road(Protocol):
     """One way to step through an epoch."""
 
+    optimizer: Any
+    """Built: its slots can be read and set."""
+
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return float32 (n, classes) in inference mode."""
+    def logits(
+        self, images: npt.NDArray[np.uint8], stopped: Callable[[], bool] = lambda: False
+    ) -> npt.NDArray[np.float32]:
+        """Return float32 (n, classes) in inference mode. Raises Cancelled."""
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
@@ -118,10 +123,11 @@ class TensorFlowRoad:
             loss, correct = loss + float(more_loss), correct + float(more_correct)
         return loss / len(order), correct / len(order)
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return float32 (n, classes) in inference mode."""
-        parts = [images[k : k + EVALUATION_BATCH].astype(np.float32) for k in range(0, len(images), EVALUATION_BATCH)]
-        return np.concatenate([self._forward(part).numpy() for part in parts])
+    def logits(
+        self, images: npt.NDArray[np.uint8], stopped: Callable[[], bool] = lambda: False
+    ) -> npt.NDArray[np.float32]:
+        """Return float32 (n, classes) in inference mode. Raises Cancelled."""
+        return in_parts(images, lambda part: self._forward(part).numpy(), stopped)
 
 
 class PlainRoad:
@@ -130,7 +136,9 @@ class PlainRoad:
     def __init__(self, network: keras.Model, images: Images, recipe: Recipe) -> None:
         """Compile the network with the recipe's optimizer and loss."""
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-        network.compile(optimizer=make_optimizer(recipe), loss=loss, metrics=["accuracy"])
+        self.optimizer = make_optimizer(recipe)
+        network.compile(optimizer=self.optimizer, loss=loss, metrics=["accuracy"])
+        self.optimizer.build(network.trainable_variables)
         self.network, self.images, self.recipe = network, images, recipe
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
@@ -146,10 +154,25 @@ class PlainRoad:
             loss, correct = loss + float(logs["loss"]), correct + float(logs["accuracy"])
         return loss / len(order), correct / len(order)
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return float32 (n, classes) in inference mode."""
-        parts = [images[k : k + EVALUATION_BATCH].astype(np.float32) for k in range(0, len(images), EVALUATION_BATCH)]
-        return np.concatenate([np.asarray(self.network.predict_on_batch(part)) for part in parts])
+    def logits(
+        self, images: npt.NDArray[np.uint8], stopped: Callable[[], bool] = lambda: False
+    ) -> npt.NDArray[np.float32]:
+        """Return float32 (n, classes) in inference mode. Raises Cancelled."""
+        return in_parts(images, lambda part: np.asarray(self.network.predict_on_batch(part)), stopped)
+
+
+def in_parts(
+    images: npt.NDArray[np.uint8],
+    forward: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    stopped: Callable[[], bool],
+) -> npt.NDArray[np.float32]:
+    """Return ``forward`` of all ``images``, batch by batch. Raises Cancelled when ``stopped`` says so in between."""
+    found = []
+    for start in range(0, len(images), EVALUATION_BATCH):
+        if stopped():
+            raise Cancelled
+        found.append(forward(images[start : start + EVALUATION_BATCH].astype(np.float32)))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where workers run. An executor is small: start and stop workers, send, receive."""
+"""Where workers run. An executor is small: start, end and look at workers, send, receive."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ class Executor(Protocol):
 
     def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
         """Return what has arrived, waiting at most ``timeout`` seconds for the first message."""
+
+    def kill(self, worker: int) -> None:
+        """End a worker that does not answer, without its help, and say nothing more of it."""
+
+    def memory(self, worker: int) -> int | None:
+        """Return the bytes of memory that a worker holds; None where it cannot be told."""
 
     def close(self) -> None:
         """End every worker."""

@@ -1,6 +1,6 @@
 """Worker processes on this machine, one thread each, over a socket pair.
 
-``python -m tuner.search.worker`` and not ``multiprocessing``'s own start-up, so that a user's ten-line script needs no
+Started with a command and not with ``multiprocessing``'s own start-up, so that a user's ten-line script needs no
 ``__main__`` guard.
 """
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from tuner.search.messages import FromWorker, Lost, Shutdown, ToWorker
 
 CLOSING_SECONDS = 3.0
+COMMAND = "from tuner.search.worker import main; main()"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Keep big tensors on the heap: with glibc's defaults every large temporary is mapped and unmapped, and its pages are
 # faulted in anew at each step. About a tenth of a small CNN's step (measured, results/LOG.md).
@@ -49,7 +51,7 @@ class LocalExecutor:
         environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **os.environ}
         with (self.log_folder / f"worker-{number}.log").open("ab") as log, theirs:
             process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-m", "tuner.search.worker", str(theirs.fileno())],
+                [sys.executable, "-c", COMMAND, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -81,6 +83,22 @@ class LocalExecutor:
             except (EOFError, OSError):
                 heard.append((number, Lost(self._end(number))))
         return heard
+
+    def kill(self, worker: int) -> None:
+        """End a worker that does not answer, also a stopped one, and say nothing more of it."""
+        if worker in self._workers:
+            self._workers[worker].process.kill()
+            self._end(worker)
+
+    def memory(self, worker: int) -> int | None:
+        """Return the bytes that a worker holds in memory; None when it is gone, or where there is no /proc."""
+        if worker not in self._workers:
+            return None
+        try:
+            resident = Path(f"/proc/{self._workers[worker].process.pid}/statm").read_text("utf-8").split()[1]
+        except (OSError, IndexError):
+            return None
+        return int(resident) * _PAGE_BYTES
 
     def close(self) -> None:
         """Ask every worker to end, wait a little, then kill."""

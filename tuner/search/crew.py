@@ -1,0 +1,279 @@
+"""The workers of a search: who is free, who has which training, who has fallen silent, who holds how much memory.
+
+Coordinator and refit speak of trainings by their number; which worker has one is the crew's affair. Time is counted
+while the crew listens, tick by tick on the monotonic clock: neither a jump of the system's clock nor a pause of this
+process itself makes a worker look silent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tuner.errors import EnvironmentProblem
+from tuner.records import Note, Observer
+from tuner.search.executors import Executor
+from tuner.search.messages import (
+    Beat,
+    Built,
+    Done,
+    EpochReport,
+    Failed,
+    FromWorker,
+    Go,
+    Lost,
+    Ready,
+    Shutdown,
+    Stop,
+    Stuck,
+    TrainJob,
+)
+from tuner.search.storage import DISK_PATIENCE_SECONDS
+
+TICK_SECONDS = 0.5
+START_SECONDS = 300.0
+"""A worker that has not loaded its libraries by then is given up."""
+WORKERS_THAT_MAY_DIE_AT_START = 4
+GROWN_BYTES = 1 << 30
+"""A worker that holds this much more than after its first training is replaced between two trainings."""
+
+Heard: TypeAlias = Built | EpochReport | Failed | Done | Lost
+"""What a training's owner hears of it; ``Lost`` says that it is nobody's any more, and why."""
+
+
+@dataclass
+class _Member:
+    """One worker process."""
+
+    worker: int
+    ready: bool = False
+    job: TrainJob | None = None
+    answers_due: bool = False
+    """It has reported and waits for us: not silent, whatever the time."""
+    dropped: int | None = None
+    """The job that was taken from it; it is free again when it says so."""
+    patience: float = 0.0
+    stuck_since: float | None = None
+    """``time.monotonic()`` when its checkpoint could first not be written."""
+    surplus: bool = False
+    """Another worker has its place: it ends when it is heard again."""
+    silence: float = 0.0
+    busy: float = 0.0
+    """Seconds since it was last told to go on."""
+    peak: int = 0
+    first_size: int | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.ready and self.job is None and self.dropped is None and not self.surplus
+
+
+class Crew:
+    """A number of workers that stays the same: who is lost is replaced."""
+
+    def __init__(self, executor: Executor, size: int, *, heartbeat: float, observe: Observer) -> None:
+        """Start ``size`` workers. One that trains and says nothing for ``heartbeat`` seconds is given up."""
+        self._executor, self._heartbeat, self._observe = executor, heartbeat, observe
+        self._members = {worker: _Member(worker) for worker in (executor.start() for _ in range(size))}
+        self._jobs = 0
+        self._listened = time.monotonic()
+        self._lost_at_start = 0
+        self.lost = 0
+        """Workers that had to be replaced."""
+
+    # What can be asked.
+
+    @property
+    def free(self) -> int:
+        """Return how many workers are ready and have nothing to do."""
+        return sum(member.free for member in self._members.values())
+
+    @property
+    def training(self) -> list[int]:
+        """Return the numbers of the trainings that workers have."""
+        return [member.job.number for member in self._members.values() if member.job]
+
+    @property
+    def stuck(self) -> bool:
+        """Tell whether a checkpoint cannot be written: nothing new is to be started."""
+        return any(member.stuck_since is not None for member in self._members.values())
+
+    def waits(self, number: int) -> bool:
+        """Tell whether the training's worker waits: for an answer, or for room on the disk."""
+        return any(member.answers_due or member.stuck_since is not None for member in self._of(number))
+
+    def busy_seconds(self, number: int) -> float:
+        """Return for how long the training has been running since it was last told to go on."""
+        return sum(member.busy for member in self._of(number))
+
+    def memory(self, number: int) -> tuple[int, int]:
+        """Return the bytes that the training's worker holds now, and the most that it was seen to hold."""
+        for member in self._of(number):
+            now = self._executor.memory(member.worker) or 0
+            member.peak = max(member.peak, now)
+            return now, member.peak
+        return 0, 0
+
+    # What can be told.
+
+    def hand(self, job: TrainJob, patience: float = 0.0) -> None:
+        """Give ``job`` to a free worker, which may say nothing for ``patience`` seconds if the heartbeat is shorter."""
+        member = next(member for member in self._members.values() if member.free)
+        self._jobs += 1
+        member.job = dataclasses.replace(job, job=self._jobs)
+        member.silence = member.busy = 0.0
+        member.peak, member.answers_due, member.patience = 0, False, patience
+        self._executor.send(member.worker, member.job)
+
+    def go_on(self, number: int) -> None:
+        """Answer the training's report: another epoch."""
+        for member in self._of(number):
+            member.answers_due, member.silence, member.busy = False, 0.0, 0.0
+            self._executor.send(member.worker, Go(member.job.job))  # type: ignore[union-attr]  # _of saw it
+
+    def drop(self, number: int) -> None:
+        """Take the training from its worker, which is free again when it has heard so."""
+        for member in self._of(number):
+            member.dropped, member.job = member.job.job, None  # type: ignore[union-attr]
+            member.silence, member.answers_due, member.stuck_since = 0.0, False, None
+            self._executor.send(member.worker, Stop(member.dropped))
+
+    def kill(self, number: int) -> None:
+        """End the training's worker: it may not hear anything else."""
+        for member in self._of(number):
+            self._give_up(member)
+
+    # Listening.
+
+    def hear(self, timeout: float = TICK_SECONDS) -> list[tuple[int, Heard]]:
+        """Return what the trainings' owner has to know, waiting at most ``timeout`` seconds for the first message.
+
+        Raises EnvironmentProblem when workers cannot start, or the disk stays full.
+        """
+        heard: list[tuple[int, Heard]] = []
+        messages = self._executor.receive(timeout)
+        for worker, message in messages:
+            if worker in self._members:
+                heard += self._hear_one(self._members[worker], message)
+        now = time.monotonic()
+        # However long this process itself was away: a worker's words may still be waiting in the channel.
+        listened, self._listened = min(now - self._listened, 2 * TICK_SECONDS), now
+        self._check_disk()
+        return heard + self._count_silence(listened)
+
+    def _hear_one(self, member: _Member, message: FromWorker) -> list[tuple[int, Heard]]:
+        member.silence = 0.0
+        match message:
+            case Ready():
+                member.ready = True
+            case Lost():
+                return self._replace(member, message)
+            case _:
+                return self._hear_of_job(member, message)
+        return []
+
+    def _hear_of_job(
+        self, member: _Member, message: Built | Beat | Stuck | EpochReport | Done | Failed
+    ) -> list[tuple[int, Heard]]:
+        ended = isinstance(message, Done | Failed)
+        if member.job is None or message.job != member.job.job:  # of a training that moved on
+            if not ended:
+                self._executor.send(member.worker, Stop(message.job))
+            elif message.job == member.dropped:
+                member.dropped = None
+                self._between_jobs(member)
+            return []
+        number = member.job.number
+        if isinstance(message, Beat):
+            return []
+        self._note_stuck(member, message)
+        if isinstance(message, Stuck):
+            return []
+        member.answers_due = isinstance(message, Built | EpochReport)
+        if ended:
+            member.job = None
+            self._between_jobs(member)
+        return [(number, message)]
+
+    def _note_stuck(self, member: _Member, message: Built | Stuck | EpochReport | Done | Failed) -> None:
+        before = self.stuck
+        if not isinstance(message, Stuck):
+            member.stuck_since = None
+        elif member.stuck_since is None:
+            member.stuck_since = time.monotonic()
+        if self.stuck and not before:
+            reason = message.reason if isinstance(message, Stuck) else ""
+            self._observe(Note(f"A checkpoint cannot be written: {reason}. Nothing new starts; waiting for room …"))
+        elif before and not self.stuck:
+            self._observe(Note("Checkpoints can be written again: going on."))
+
+    def _check_disk(self) -> None:
+        since = [member.stuck_since for member in self._members.values() if member.stuck_since is not None]
+        if since and time.monotonic() - min(since) > DISK_PATIENCE_SECONDS:
+            raise EnvironmentProblem(
+                f"a checkpoint could not be written for {DISK_PATIENCE_SECONDS:.0f} s",
+                hint="nothing is lost: make room on the disk of --out, then '--resume' goes on",
+            )
+
+    def _between_jobs(self, member: _Member) -> None:
+        """Let a worker go that is not needed any more, or that has grown."""
+        size = self._executor.memory(member.worker)
+        if member.first_size is None:
+            member.first_size = size
+        grown = size is not None and member.first_size is not None and size - member.first_size > GROWN_BYTES
+        if grown and not member.surplus:
+            self._start_another()
+        if grown or member.surplus:
+            member.surplus = True
+            self._executor.send(member.worker, Shutdown())
+
+    def _count_silence(self, seconds: float) -> list[tuple[int, Heard]]:
+        heard: list[tuple[int, Heard]] = []
+        for member in list(self._members.values()):
+            if member.free or member.answers_due:
+                continue
+            member.silence += seconds
+            member.busy += seconds
+            limit = max(self._heartbeat, member.patience) if member.ready else START_SECONDS
+            if member.silence <= limit:
+                continue
+            if member.job is not None:
+                # It may come back (a stopped process, a hanging disk): it has as long again to hear that it is to drop
+                # its training. Its place is filled now.
+                number = member.job.number
+                self.drop(number)
+                member.surplus = True
+                self._start_another()
+                self.lost += 1
+                heard.append((number, Lost(f"its worker said nothing for {limit:.0f} s")))
+            else:
+                self._give_up(member)
+        return heard
+
+    def _give_up(self, member: _Member) -> None:
+        self._executor.kill(member.worker)
+        self._replace(member, Lost("it did not answer and was ended"))
+
+    def _replace(self, member: _Member, message: Lost) -> list[tuple[int, Heard]]:
+        """Fill the place of a worker that is gone."""
+        del self._members[member.worker]
+        if member.surplus:
+            return []
+        self._lost_at_start += not member.ready
+        if self._lost_at_start >= WORKERS_THAT_MAY_DIE_AT_START:
+            raise EnvironmentProblem(f"workers die before they are ready: {message.reason}", hint="the log says why")
+        self.lost += 1
+        replacement = self._start_another()
+        self._observe(Note(f"A worker was lost ({message.reason}); worker {replacement} takes its place."))
+        return [(member.job.number, message)] if member.job else []
+
+    def _start_another(self) -> int:
+        worker = self._executor.start()
+        self._members[worker] = _Member(worker)
+        return worker
+
+    def _of(self, number: int) -> list[_Member]:
+        """Return the worker that has the training, if one has."""
+        return [member for member in self._members.values() if member.job and member.job.number == number]

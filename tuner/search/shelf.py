@@ -1,0 +1,41 @@
+"""Where the checkpoints of a search lie, and which of them stay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from tuner.records import TrialSummary
+from tuner.runs import folder_bytes
+
+
+class Shelf:
+    """One folder a trial; those of the best ``keep`` complete trials outlast the search."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Lay checkpoints into ``folder``."""
+        self.folder, self._keep = folder.absolute(), keep
+
+    def place(self, number: int) -> str:
+        """Return the folder of a trial, or of a refit's seed (-1, -2, …)."""
+        return str(self.folder / (f"trial-{number:05d}" if number >= 0 else f"refit-{-1 - number}"))
+
+    def refit_bytes(self) -> int:
+        """Return the size of what a refit left."""
+        return sum(folder_bytes(path) if path.is_dir() else path.stat().st_size for path in self.folder.glob("refit*"))
+
+    def clear_refit(self) -> None:
+        """Remove what a refit left, when its result is in."""
+        for path in self.folder.glob("refit*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def tidy(self, ended: Iterable[TrialSummary]) -> None:
+        """Remove the checkpoints of the trials that have ended, but the best complete ones."""
+        ended = list(ended)
+        complete = [trial for trial in ended if trial.state == "complete"]
+        best = sorted(complete, key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))[: self._keep]
+        stay = {trial.number for trial in best}
+        for trial in ended:
+            if trial.number not in stay:
+                shutil.rmtree(self.place(trial.number), ignore_errors=True)

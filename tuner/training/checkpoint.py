@@ -1,0 +1,107 @@
+"""A training on disk after every epoch: weights, optimizer slots and curve, so that it goes on exactly where it was.
+
+What else an epoch depends on (order, augmentation, dropout, learning rates) derives from (seed, epoch) and needs no
+file. Two epochs are kept: when the newer file is damaged, the older one is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.records import EpochResult
+from tuner.runs import draft_of
+
+MAGIC = b"tuner checkpoint 1\n"
+DIGEST_BYTES = 32
+KEPT_EPOCHS = 2
+
+
+class Damaged(Exception):  # noqa: N818  # reads better where it is caught
+    """A file is not a checkpoint of ours, not whole, or not of this training."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training in a folder of its own."""
+
+    folder: Path
+    key: str
+    """What makes the training what it is; files of another one are not taken up."""
+
+    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+        """Write the state after ``curve``'s last epoch, all or nothing. Raises OSError when the disk is full."""
+        rows = [dataclasses.asdict(result) for result in curve]
+        arrays = {f"weight_{k}": value for k, value in enumerate(network.get_weights())}
+        arrays |= {f"slot_{k}": np.asarray(slot) for k, slot in enumerate(optimizer.variables)}
+        payload = io.BytesIO()
+        np.savez(payload, about=np.array(json.dumps({"key": self.key, "curve": rows})), **arrays)
+        body = payload.getbuffer()
+        with draft_of(self.folder / f"epoch-{len(curve):04d}.ckpt") as draft, draft.open("wb") as file:
+            file.write(MAGIC)
+            file.write(_digest(body))
+            file.write(body)
+        for old in self._files()[KEPT_EPOCHS:]:
+            old.unlink(missing_ok=True)
+
+    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401
+        """Put the newest whole state into ``network`` and ``optimizer`` (built) and return its curve, or []."""
+        for path in self._files():
+            try:
+                curve, weights, slots = read_checkpoint(path, self.key)
+                _check_shapes(weights, network.get_weights())
+                _check_shapes(slots, optimizer.variables)
+            except Damaged as problem:
+                print(f"{path.name} is left out: {problem}", flush=True)  # noqa: T201  # into the worker's log
+                continue
+            network.set_weights(weights)
+            for slot, value in zip(optimizer.variables, slots, strict=True):
+                slot.assign(value)
+            return curve
+        return []
+
+    def _files(self) -> list[Path]:
+        """Return the files, newest first."""
+        return sorted(self.folder.glob("epoch-*.ckpt"), reverse=True)
+
+
+def read_checkpoint(
+    path: Path, key: str | None = None
+) -> tuple[list[EpochResult], list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """Return the curve, the weights and the optimizer's slots in ``path``. Raises Damaged.
+
+    ``key`` must be the training's own; None takes any.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Damaged(str(error)) from None
+    head = len(MAGIC) + DIGEST_BYTES
+    body = memoryview(raw)[head:]
+    if not raw.startswith(MAGIC) or raw[len(MAGIC) : head] != _digest(body):
+        raise Damaged("not whole")
+    with np.load(io.BytesIO(body), allow_pickle=False) as saved:
+        about = json.loads(str(saved["about"]))
+        if key is not None and about["key"] != key:
+            raise Damaged("of another training")
+        counts = {kind: sum(name.startswith(kind) for name in saved.files) for kind in ("weight_", "slot_")}
+        weights, slots = ([saved[f"{kind}{k}"] for k in range(count)] for kind, count in counts.items())
+    return [EpochResult(**row) for row in about["curve"]], weights, slots
+
+
+def _check_shapes(found: Sequence[npt.NDArray[Any]], wanted: Iterable[Any]) -> None:
+    if [value.shape for value in found] != [tuple(value.shape) for value in wanted]:
+        raise Damaged("of another network")
+
+
+def _digest(body: memoryview) -> bytes:
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
