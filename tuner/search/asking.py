@@ -134,8 +134,8 @@ class Asker:
             trial.set_user_attr("start", now)
         reason, excess, cost = self._judge(values)
         if cost is not None:
-            trial.set_user_attr("parameters", cost.parameters)
             trial.set_user_attr("multiply_adds", cost.multiply_adds)
+            trial.set_user_attr("parameters", cost.parameters)  # last: where it stands, the other one does
         attrs = trial.user_attrs
         untrained = not stored or "twin_of" in attrs
         if cost is None or (reason and untrained):
@@ -158,7 +158,8 @@ class Asker:
 
     def _refuse(self, trial: optuna.Trial, reason: str, excess: float) -> None:
         # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
-        trial.set_constraint("limits", excess)
+        if "limits" not in self._study.get_trials(deepcopy=False)[trial.number].constraints:
+            trial.set_constraint("limits", excess)
         self._end(trial, TrialState.PRUNED, "refused", reason)
         self._refused_in_a_row += not isinstance(self._study.sampler, GridPoints)  # a grid ends by itself
 

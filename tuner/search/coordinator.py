@@ -313,10 +313,10 @@ class Coordinator:
             trial.set_user_attr("peak_memory", running.peak // MIB)
 
     def _end(self, running: Running, state: TrialState, value: float | None = None) -> None:
-        self._tell(running.trial, state, value)
+        summary = self._tell(running.trial, state, value)
         del self._running[running.number]
         self._crew.drop(running.number)
-        self._shelf.tidy(self._asker.ended)
+        self._shelf.put(summary)
 
     def _tell(self, trial: optuna.Trial, state: TrialState, value: float | None) -> TrialSummary:
         summary = summary_of(self._study.tell(trial, value, state=state))

@@ -16,6 +16,7 @@ class Shelf:
     def __init__(self, folder: Path, keep: int) -> None:
         """Lay checkpoints into ``folder``."""
         self.folder, self._keep = folder.absolute(), keep
+        self._best: list[TrialSummary] = []
 
     def place(self, number: int) -> str:
         """Return the folder of a trial, or of a refit's seed (-1, -2, …)."""
@@ -32,10 +33,16 @@ class Shelf:
 
     def tidy(self, ended: Iterable[TrialSummary]) -> None:
         """Remove the checkpoints of the trials that have ended, but the best complete ones."""
-        ended = list(ended)
-        complete = [trial for trial in ended if trial.state == "complete"]
-        best = sorted(complete, key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))[: self._keep]
-        stay = {trial.number for trial in best}
         for trial in ended:
-            if trial.number not in stay:
-                shutil.rmtree(self.place(trial.number), ignore_errors=True)
+            self.put(trial)
+
+    def put(self, trial: TrialSummary) -> None:
+        """Hear that a trial has ended: keep its checkpoints while it is among the best, and no longer."""
+        self._best = [other for other in self._best if other.number != trial.number]
+        if trial.state == "complete":
+            self._best.append(trial)
+            self._best.sort(key=lambda other: (-(other.val_accuracy or 0.0), other.number))
+        out = self._best[self._keep :] if trial.state == "complete" else [trial]
+        del self._best[self._keep :]
+        for other in out:
+            shutil.rmtree(self.place(other.number), ignore_errors=True)
