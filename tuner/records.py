@@ -60,6 +60,10 @@ class Cost:
         return self.multiply_adds + OVERHEAD_MULTIPLY_ADDS
 
 
+UNCOUNTED = ("refused", "redrawn")
+"""States of trials that do not count towards ``--trials``."""
+
+
 @dataclass(frozen=True)
 class TrialSummary:
     """One trial as the report and the tables show it."""
@@ -83,7 +87,7 @@ class TrialSummary:
     @property
     def counted(self) -> bool:
         """Tell whether it counts towards ``--trials``."""
-        return self.state not in ("refused", "redrawn")
+        return self.state not in UNCOUNTED
 
     @property
     def seconds(self) -> float:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tuner.console.words import counts_line, duration, percent, sparkline, values_line
 from tuner.records import (
+    UNCOUNTED,
     EpochEnded,
     Event,
     Note,
@@ -116,7 +117,7 @@ class LiveScreen:
         elapsed = time.monotonic() - self._start
         limit = self._search.seconds if self._search else None
         trials = self._search.trials if self._search else None
-        counted = sum(count for state, count in self._counts.items() if state != "refused")
+        counted = sum(count for state, count in self._counts.items() if state not in UNCOUNTED)
         left = f"{duration(elapsed)} of {duration(limit)}" if limit else duration(elapsed)
         if self._refit:
             what = f"retraining the winner: {self._refit.seeds} seeds, {self._refit.epochs} epochs"

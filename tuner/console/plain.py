@@ -46,6 +46,8 @@ def line_of(event: Event) -> str:
             )
         case TrialStarted():
             origin = ", start_with" if event.enqueued else ""
+            if event.attempt > 1:
+                return f"trial {event.number} is taken up again, attempt {event.attempt}"
             size = f"{event.cost.parameters:,} parameters"
             return f"trial {event.number} starts ({size}{origin}): {values_line(event.values)}"
         case EpochEnded():

@@ -36,7 +36,7 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     report = read_report(folder) or {}
     refit = refit_of(report, facts, winner) if (folder / "model.keras").exists() else None
     # As many trials as there are: the search is over at once, and the refit follows.
-    counted = sum(trial.state != "refused" for trial in trials)
+    counted = sum(trial.counted for trial in trials)
     resume = f"tuner search --resume --study {shlex.quote(name)} --trials {counted}"
     missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
     return {
