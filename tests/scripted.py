@@ -113,6 +113,19 @@ def good(job: TrainJob) -> list[float | str]:
     return [level * (1 - 0.5 ** (epoch + 1)) for epoch in range(job.epochs)]
 
 
+def dying(*times: int, number: int = 1) -> Script:
+    """Good curves, but trial ``number`` loses its worker at its second epoch, as often as ``times`` says."""
+    left = list(times)
+
+    def script(job: TrainJob) -> list[float | str]:
+        if job.number == number and left:
+            left.pop()
+            return [*good(job)[:1], "die"]
+        return good(job)
+
+    return script
+
+
 class Bench:
     """One study in a folder, and searches on it."""
 

@@ -14,7 +14,7 @@ from tuner.records import Note, TrialEnded
 from tuner.reporting.report import compute_saved
 from tuner.search.asking import MAX_REFUSALS_IN_A_ROW
 from tuner.search.budget import Clock, Pace, plan_refit
-from tuner.search.messages import FromWorker, Lost, TrainJob
+from tuner.search.messages import FromWorker, Lost
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, create_study, summaries
 from tuner.search.task import SearchTask
@@ -23,7 +23,7 @@ from tuner.space.reader import parse_space
 from tuner.space.settings import SearchSettings
 
 from .conftest import SMALL_SPACE
-from .scripted import Bench, Script, ScriptedWorkers, good, values_of
+from .scripted import Bench, ScriptedWorkers, dying, good, values_of
 
 
 def test_trials_are_a_total_and_every_one_of_them_is_told(bench: Bench) -> None:
@@ -118,19 +118,6 @@ def test_a_failing_trial_keeps_its_reason_and_the_search_goes_on(bench: Bench) -
 def test_five_failures_and_nothing_else_end_the_search(bench: Bench) -> None:
     with pytest.raises(SearchError, match="the first 5 trials all failed, the last one with: ValueError: no"):
         bench.search(SearchSettings(trials=20, epochs=2), lambda _: [0.5, "fail"], workers=1)
-
-
-def dying(*times: int, number: int = 1) -> Script:
-    """Good curves, but trial ``number`` loses its worker at its second epoch, as often as ``times`` says."""
-    left = list(times)
-
-    def script(job: TrainJob) -> list[float | str]:
-        if job.number == number and left:
-            left.pop()
-            return [*good(job)[:1], "die"]
-        return good(job)
-
-    return script
 
 
 def test_a_trial_that_loses_its_worker_is_taken_up_again_and_ends_as_if_nothing_had_happened(

@@ -12,6 +12,8 @@ from tuner.data.sources import Source
 from tuner.data.splits import Images, read_split
 from tuner.models.cnn import build_network
 from tuner.records import EpochResult
+from tuner.search import timekeeper
+from tuner.training import pipeline
 from tuner.training.augment import DRAWS, augment
 from tuner.training.checkpoint import Checkpoints, Damaged, read_checkpoint
 from tuner.training.configuration import Recipe, read_configuration
@@ -45,6 +47,10 @@ def test_the_same_values_and_seed_give_the_same_curve_and_weights_to_the_bit(ima
 
     assert figures(first) == figures(second)
     assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), two.get_weights(), strict=True))
+
+
+def test_the_coordinator_knows_how_far_apart_a_workers_beats_are() -> None:
+    assert timekeeper.IMAGES_BETWEEN_QUESTIONS == pipeline.IMAGES_BETWEEN_QUESTIONS
 
 
 def test_another_seed_gives_another_curve(images: Images) -> None:

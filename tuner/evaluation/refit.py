@@ -20,7 +20,7 @@ from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJ
 from tuner.search.shelf import Shelf
 
 MAX_LOST_WORKERS = 3
-LATER_THAN_THE_FIRST = 1.1
+EPOCHS_LATER = 1.5
 """A seed that ends with the first one costs no time: only one that ends this much later is dropped for the clock."""
 
 
@@ -113,7 +113,7 @@ class _Refit:
         for number in self._waiting:
             ends[number] = first + self._jobs[number].epochs * epoch
         for number in sorted(self.unfinished - {-1}):
-            if ends.get(number, 0.0) > max(left, LATER_THAN_THE_FIRST * first):
+            if ends.get(number, 0.0) > max(left, first + EPOCHS_LATER * epoch):
                 self._crew.drop(number)
                 self.unfinished.discard(number)
                 self.dropped.append(number)

@@ -83,6 +83,9 @@ class TensorFlowRoad:
 
         optimizer = make_optimizer(recipe)
         optimizer.build(network.trainable_variables)
+        # One replica has nothing to reduce, and `all_reduce` registers each graph's gradient with TensorFlow for ever:
+        # four megabytes a training that no `clear_session` gives back (keras 3.15, TensorFlow 2.21; results/LOG.md).
+        optimizer._all_reduce_sum_gradients = list  # noqa: SLF001
         loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
         pixels = tf.constant(images.train)
         labels = tf.constant(images.train_labels.astype(np.int32))
