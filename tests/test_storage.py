@@ -22,9 +22,9 @@ import pytest
 import sqlalchemy.event
 
 from tuner.errors import EnvironmentProblem, StudyError
-from tuner.experiment import Request, _claimed
 from tuner.runs import Outputs, only_one
 from tuner.search import storage as storage_module
+from tuner.search.request import Request, claimed
 from tuner.search.storage import PatientStorage, open_storage
 
 from .conftest import SMALL_SPACE
@@ -438,7 +438,7 @@ def test_two_searches_that_name_no_study_get_one_each(tmp_path: Path, monkeypatc
     request = Request(space="small.toml")
     elsewhere = Request(space="small.toml", out="elsewhere", storage="results/studies.db")
 
-    with _claimed(request) as (first, _), _claimed(request) as (second, _), _claimed(elsewhere) as (third, _):
+    with claimed(request) as (first, _), claimed(request) as (second, _), claimed(elsewhere) as (third, _):
         names = [first.name, second.name, third.name]
 
     assert names == ["small-1", "small-2", "small-3"]

@@ -70,8 +70,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
     Example: tuner search cnn --time 45m --seed 0
     """
     from tuner.console import screens
-    from tuner.experiment import Request, run_search
+    from tuner.experiment import run_search
     from tuner.runs import Outputs
+    from tuner.search.request import Request
 
     if deterministic and time:
         raise UsageError("--deterministic --time: what fits into a time depends on the machine", hint="use --trials N")

@@ -37,7 +37,7 @@ def show(space: Space, set_: Set = None, json: Json = False) -> None:
     Example: tuner spaces show cnn
     """
     from tuner.console import screens
-    from tuner.experiment import read_checked
+    from tuner.search.request import read_checked
 
     space_file = read_checked(space, tuple(set_ or ()))
     if json:
@@ -53,7 +53,7 @@ def check(space: Space, set_: Set = None, json: Json = False) -> None:
     Example: tuner spaces check mine.toml
     """
     from tuner.console import screens
-    from tuner.experiment import read_checked
+    from tuner.search.request import read_checked
     from tuner.search.task import survey
 
     found = survey(read_checked(space, tuple(set_ or ())).space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Self
@@ -64,8 +65,9 @@ class LiveScreen:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        """Give the screen back."""
-        self._live.__exit__(None, None, None)
+        """Give the screen back, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._live.__exit__(None, None, None)
 
     def __call__(self, event: Event) -> None:
         """Hear one event."""

@@ -1,0 +1,166 @@
+"""What a search is asked to do: read, checked, and claimed for this process alone, before anything is started."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+
+from tuner.data.sources import FASHION_MNIST
+from tuner.errors import SpaceError, StudyError, UsageError
+from tuner.records import Value
+from tuner.runs import Outputs, cores, make_writable, only_one
+from tuner.search.samplers import make_sampler
+from tuner.search.storage import open_storage
+from tuner.search.study import StudyFacts, free_name, is_stillborn, latest_study, load_study, study_names
+from tuner.space.reader import SpaceFile, parse_space, read_space
+from tuner.space.settings import SearchSettings
+from tuner.training.configuration import check_space
+
+DEFAULT_SPACE = "cnn"
+BINDING = ("epochs", "train_images", "seed", "sampler", "deterministic")
+"""Settings that make a study's trials what they are: a resumed search cannot change them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks of a search; None leaves a setting to the space, or to the study that is resumed."""
+
+    space: str | None = None
+    study: str | None = None
+    data: str | None = None
+    out: str = "results"
+    storage: str | None = None
+    resume: bool = False
+    refit: bool = True
+    changes: tuple[str, ...] = ()
+    """``--set`` in the order given."""
+    settings: dict[str, Value] = field(default_factory=dict)
+    """Search settings from options of their own, e.g. ``{"trials": 20}``."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A request, read and checked, before anything was started."""
+
+    outputs: Outputs
+    name: str
+    space_file: SpaceFile
+    settings: SearchSettings
+    data: str | None
+    resumed: bool
+
+
+@contextlib.contextmanager
+def claimed(request: Request) -> Iterator[tuple[Opened, Path]]:
+    """Open a request under its study's locks; of two searches that pick one free name, the later takes the next."""
+    taken: list[str] = []
+    with contextlib.ExitStack() as locks:
+        while True:
+            opened = _open(request, taken)
+            folder = opened.outputs.run_folder(opened.name)
+            make_writable(folder)
+            try:
+                locks.enter_context(only_one(folder, opened.outputs.database))
+                break
+            except StudyError:
+                if request.study or request.resume:
+                    raise
+                taken.append(opened.name)
+        yield opened, folder
+
+
+def _open(request: Request, taken: Sequence[str]) -> Opened:
+    """Read and check everything that needs no data and no worker."""
+    outputs = Outputs.of(request.out, request.storage)
+    if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
+        raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
+    if request.resume and not (request.space and _nothing_to_resume(request, outputs)):
+        return _reopen(request, outputs)
+    return _open_new(request, outputs, taken)
+
+
+def _nothing_to_resume(request: Request, outputs: Outputs) -> bool:
+    """Tell whether the study was never begun: a search that died before it is resumed by beginning."""
+    if outputs.database is not None and not outputs.database.exists():
+        return True
+    storage = open_storage(outputs, create=False)
+    if request.study is not None:
+        return request.study not in study_names(storage) or _never_begun(storage, outputs, request.study)
+    try:
+        latest_study(storage, read_checked(request.space or DEFAULT_SPACE, request.changes).space.name)
+    except StudyError:
+        return True
+    return False
+
+
+def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: str) -> bool:
+    """Tell whether a search of ours died while it made the study; its run folder was locked before."""
+    return (outputs.run_folder(name) / ".lock").exists() and is_stillborn(storage, name)
+
+
+def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opened:
+    space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
+    storage = open_storage(outputs, create=True)
+    name = request.study or free_name(storage, outputs, space_file.space.name, taken)
+    if name in study_names(storage) and not _never_begun(storage, outputs, name):
+        raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+    settings = space_file.settings.merged(request.settings)
+    if settings.deterministic and settings.workers == "auto":  # the number is part of what the seed decides
+        settings = dataclasses.replace(settings, workers=cores())
+    make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
+    data = str(Path(request.data).absolute()) if request.data not in (None, FASHION_MNIST) else None
+    return Opened(outputs, name, space_file, settings, data, resumed=False)
+
+
+def _reopen(request: Request, outputs: Outputs) -> Opened:
+    """Take up the study that is named, or the latest one; its own space, unless one is given to compare with it."""
+    space_file = read_checked(request.space, request.changes) if request.space else None
+    storage = open_storage(outputs, create=False)
+    name = request.study or latest_study(storage, space_file.space.name if space_file else None)
+    _, facts = load_study(storage, name)
+    if space_file is None:
+        space_file = parse_space(facts.space_name, facts.space_text, request.changes, source=f"study '{name}'")
+        check_space(space_file.space)
+    settings = _resumed_settings(name, facts, space_file, request)
+    return Opened(outputs, name, space_file, settings, request.data or facts.data_folder, resumed=True)
+
+
+def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
+    """Return a space that its family can build. Raises SpaceError."""
+    space_file = read_space(source, changes)
+    try:
+        check_space(space_file.space)
+    except SpaceError as error:
+        raise SpaceError(f"{source}: {error.message}", hint=error.hint) from None
+    return space_file
+
+
+def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, request: Request) -> SearchSettings:
+    """Return the study's own settings with what the user says now over them, where that can change."""
+    if facts.space_hash != space_file.hash:
+        raise StudyError(
+            f"study '{name}' was made with another space ({facts.space_hash}, now {space_file.hash})",
+            hint="start a new study with --study NAME, or leave SPACE and --set out to resume with the old one",
+        )
+    said: dict[str, Value] = {key: value for key, value in request.settings.items() if value is not None}
+    set_now = {change.partition("=")[0].strip().removeprefix("search.") for change in request.changes}
+    said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
+    for key in (*BINDING, *(["workers"] if facts.settings.deterministic else [])):
+        if key in said and said[key] != getattr(facts.settings, key):
+            raise StudyError(
+                f"study '{name}' was searched with {key} = {getattr(facts.settings, key)}, not {said[key]}",
+                hint="its trials could not be compared; start a new study with --study NAME",
+            )
+    settings = facts.settings.merged(said)
+    # Who names one end of the search now does not mean the other one of then.
+    if "time" in said and "trials" not in said:
+        settings = dataclasses.replace(settings, trials=None)
+    if "trials" in said and "time" not in said:
+        settings = dataclasses.replace(settings, time=None)
+    return settings
