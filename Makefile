@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install search test check lock clean
+.PHONY: help install search test soak check lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,6 +25,9 @@ search: $(STAMP) ## install, fetch the data, search for about ten minutes, show 
 
 test: $(STAMP) ## install, run the tests (about five minutes on two cores)
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## kill random processes of repeated searches for MINUTES (10), and compare each end with the undisturbed one
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),10)
 
 check: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .

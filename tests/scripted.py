@@ -163,7 +163,7 @@ class Bench:
     ) -> Coordinator:  # fmt: skip
         task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
         timekeeper = Timekeeper(task, Clock(time.monotonic(), settings.time), Pace(pace))
-        crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.events.append)
+        crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.events.append, memory=settings.memory)
         shelf = Shelf(self.outputs.folder / "checkpoints", settings.keep)
         return Coordinator(
             study, task, crew, timekeeper, self.events.append, shelf=shelf, interruption=self.interruption

@@ -306,6 +306,30 @@ def test_a_trial_over_its_memory_fails_at_once_and_the_search_goes_on(bench: Ben
     assert [trial.peak_memory for trial in found] == [500, 3000, 500, 500]
 
 
+def test_under_a_cap_a_worker_that_holds_half_of_it_is_replaced_and_the_next_trial_does_not_pay(bench: Bench) -> None:
+    class Hoarding(ScriptedWorkers):
+        def memory(self, worker: int) -> int:
+            return (1400 << 20) * any(w == worker for w, _ in self.served)
+
+        def __init__(self) -> None:
+            super().__init__(good)
+            self.served: list[tuple[int, int]] = []
+
+        def send(self, worker: int, message: ToWorker) -> None:
+            if isinstance(message, TrainJob):
+                self.served.append((worker, message.number))
+            super().send(worker, message)
+
+    settings = SearchSettings(trials=3, epochs=1, pruner="none", memory=2000.0)
+    study, space_file = bench.study(settings)
+    executor = Hoarding()
+
+    bench.coordinator(study, space_file, settings, executor, workers=1).run()
+
+    assert [trial.state for trial in summaries(study)] == ["complete"] * 3
+    assert len({worker for worker, _ in executor.served}) == 3
+
+
 def test_a_trial_over_its_time_fails_and_the_search_goes_on(bench: Bench) -> None:
     settings = SearchSettings(trials=3, epochs=5, pruner="none", trial_time=25.0)
     study, space_file = bench.study(settings)
@@ -340,7 +364,7 @@ def test_a_worker_that_has_grown_is_replaced_between_two_trials(bench: Bench) ->
     bench.coordinator(study, space_file, settings, executor, workers=1).run()
 
     by_worker = [worker for worker, _ in executor.served]
-    assert max(by_worker.count(worker) for worker in set(by_worker)) == 3  # 600 MiB a trial, 1 GiB of growth allowed
+    assert max(by_worker.count(worker) for worker in set(by_worker)) == 4  # 600 MiB a trial, 2 GiB of growth allowed
     assert [trial.state for trial in summaries(study)] == ["complete"] * 8
 
 

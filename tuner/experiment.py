@@ -110,7 +110,7 @@ class _Run:
         pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
         shelf = Shelf(self.folder / "checkpoints", settings.keep)
         with contextlib.closing(LocalExecutor(self.folder)) as executor:
-            crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe)
+            crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
             task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
             timekeeper = Timekeeper(task, self.clock, pace, refit=self.request.refit)

@@ -27,7 +27,7 @@ from tuner.records import (
 )
 from tuner.runs import Interruption
 from tuner.search.asking import Asker, Running
-from tuner.search.crew import Crew, Heard
+from tuner.search.crew import MIB, Crew, Heard
 from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
 from tuner.search.pruners import may_stop
 from tuner.search.shelf import Shelf
@@ -36,7 +36,6 @@ from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
 FAILURES_THAT_END_A_SEARCH = 5
-MIB = 1 << 20
 PAUSING = "Stopping when the running epochs have ended; Ctrl-C again stops at once."
 
 
@@ -236,15 +235,15 @@ class Coordinator:
             running.peak = max(running.peak, peak)
             seconds = sum(result.seconds for result in running.curve) + self._crew.busy_seconds(number)
             memory, trial_time = self._settings.memory, self._settings.trial_time
+            reason = ""
             if memory is not None and now > memory * MIB:
-                self._crew.kill(number)  # a process does not give memory back
-                self._end_early(
-                    running, TrialState.FAIL, f"held {now / MIB:,.0f} MiB, over memory = {memory:,.0f}", "failed"
-                )
+                reason = f"held {now / MIB:,.0f} MiB, over memory = {memory:,.0f}"
             elif trial_time is not None and seconds > trial_time:
-                self._end_early(
-                    running, TrialState.FAIL, f"trained {seconds:.0f} s, over trial_time = {trial_time:.0f}", "failed"
-                )
+                reason = f"trained {seconds:.0f} s, over trial_time = {trial_time:.0f}"
+            if reason:
+                self._crew.kill(number)  # it may hang, and gives no memory back
+                self._end_early(running, TrialState.FAIL, reason, "failed")
+                self._check_failures(reason)
 
     # Handling: in order.
 

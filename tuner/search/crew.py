@@ -36,8 +36,10 @@ TICK_SECONDS = 0.5
 START_SECONDS = 300.0
 """A worker that has not loaded its libraries by then is given up."""
 WORKERS_THAT_MAY_DIE_AT_START = 4
-GROWN_BYTES = 1 << 30
-"""A worker that holds this much more than after its first training is replaced between two trainings."""
+GROWN_BYTES = 2 << 30
+"""A worker that holds this much more than when it was ready is replaced between two trainings; under a cap, one that
+holds more than half of what the cap leaves it. The next training is not to pay for the last one's memory."""
+MIB = 1 << 20
 
 Heard: TypeAlias = Built | EpochReport | Failed | Done | Lost
 """What a training's owner hears of it; ``Lost`` says that it is nobody's any more, and why."""
@@ -63,7 +65,7 @@ class _Member:
     busy: float = 0.0
     """Seconds since it was last told to go on."""
     peak: int = 0
-    first_size: int | None = None
+    ready_size: int = 0
 
     @property
     def free(self) -> bool:
@@ -73,9 +75,15 @@ class _Member:
 class Crew:
     """A number of workers that stays the same: who is lost is replaced."""
 
-    def __init__(self, executor: Executor, size: int, *, heartbeat: float, observe: Observer) -> None:
-        """Start ``size`` workers. One that trains and says nothing for ``heartbeat`` seconds is given up."""
+    def __init__(
+        self, executor: Executor, size: int, *, heartbeat: float, observe: Observer, memory: float | None = None
+    ) -> None:
+        """Start ``size`` workers. One that trains and says nothing for ``heartbeat`` seconds is given up.
+
+        ``memory`` is the cap in MiB that its owner holds trainings to.
+        """
         self._executor, self._heartbeat, self._observe = executor, heartbeat, observe
+        self._cap = None if memory is None else int(memory * MIB)
         self._members = {worker: _Member(worker) for worker in (executor.start() for _ in range(size))}
         self._jobs = 0
         self._listened = time.monotonic()
@@ -167,7 +175,7 @@ class Crew:
         member.silence = 0.0
         match message:
             case Ready():
-                member.ready = True
+                member.ready, member.ready_size = True, self._executor.memory(member.worker) or 0
             case Lost():
                 return self._replace(member, message)
             case _:
@@ -219,10 +227,8 @@ class Crew:
 
     def _between_jobs(self, member: _Member) -> None:
         """Let a worker go that is not needed any more, or that has grown."""
-        size = self._executor.memory(member.worker)
-        if member.first_size is None:
-            member.first_size = size
-        grown = size is not None and member.first_size is not None and size - member.first_size > GROWN_BYTES
+        grown_by = (self._executor.memory(member.worker) or 0) - member.ready_size
+        grown = grown_by > GROWN_BYTES or (self._cap is not None and 2 * grown_by > self._cap - member.ready_size)
         if grown and not member.surplus:
             self._start_another()
         if grown or member.surplus:

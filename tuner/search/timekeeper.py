@@ -18,7 +18,8 @@ The cheapest known configuration is never refused for that."""
 UNMEASURED_ALLOWANCE = 4
 """Until an epoch was measured the pace is a guess, and this many times the share is allowed."""
 LONGEST_REFIT_PART = 0.7
-"""Of --time, kept for the refit at the most: on a slow machine the refit is cut, so that a search remains."""
+"""Of what --time leaves beside scoring and stopping, kept for the refit at the most: on a slow machine the refit is
+cut, so that a search remains."""
 
 
 IMAGES_BETWEEN_QUESTIONS = 2048
@@ -82,8 +83,9 @@ class Timekeeper:
             epoch = max(self._refit_epoch(cost) for cost in (running or [self._cheapest]))
         settings = self._task.settings
         waves = math.ceil(settings.refit_seeds / self._task.workers)
-        refit = min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, LONGEST_REFIT_PART * self._clock.limit)
-        return self._clock.left() - END_SECONDS - STOP_SECONDS - refit
+        fixed = END_SECONDS + STOP_SECONDS
+        most = LONGEST_REFIT_PART * max(0.0, self._clock.limit - fixed)
+        return self._clock.left() - fixed - min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, most)
 
     def shortest_useful(self, ended: Sequence[TrialSummary]) -> float:
         """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one."""
