@@ -1,0 +1,522 @@
+"""Kill it anywhere, type the same command with --resume, and the end is the same as if nothing had happened.
+
+Real processes, real signals, real images; the faults come from ``faults/sitecustomize.py``. What is compared is all
+that a study and a run folder hold, weights and optimizer slots to the bit, with the run of the same command to which
+nothing happened. A fault that never happened fails its test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import SMALL_SPACE
+from .faults.harness import Ended, Fault, Running, Search, differences, start_anew
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+WORKER = "tuner.search.worker:Worker."
+CREW = "tuner.search.crew:Crew."
+COORDINATOR = "tuner.search.coordinator:Coordinator."
+CHECKPOINTS = "tuner.training.checkpoint:Checkpoints."
+ROAD = "tuner.training.pipeline:TensorFlowRoad."
+TRIAL = "optuna.trial._trial:Trial."
+STUDY = "optuna.study.study:Study."
+REPLACE = "pathlib:Path.replace"
+
+COMMON = ("--workers", 2, "--seed", 0, "--deterministic", "--keep", 100)
+UNPRUNED = ("--trials", 21, "--pruner", "none")
+HALVED = ("--trials", 12, "--set", "search.startup_trials=4")
+
+# Trial k's worker dies at the k-th of these, on its first attempt.
+WORKER_DEATHS: dict[str, Fault] = {
+    "job received": {"at": WORKER + "_serve"},
+    "before the network is built": {"at": "tuner.models.cnn:build_network"},
+    "on the first attempt of two": {"at": WORKER + "_send", "kind": "EpochReport", "epoch": 2},
+    "network built": {"at": "tuner.models.cnn:build_network", "when": "after"},
+    "before Built is sent": {"at": WORKER + "_send", "kind": "Built"},
+    "Built is sent": {"at": WORKER + "_send", "when": "after", "kind": "Built"},
+    "first epoch under way": {"at": WORKER + "_stopped", "delay": 0.2},
+    "second epoch under way": {"at": WORKER + "_stopped", "nth": 3, "delay": 0.02},
+    "before evaluation": {"at": ROAD + "logits", "nth": 2},
+    "before the checkpoint": {"at": CHECKPOINTS + "save", "nth": 2},
+    "inside the checkpoint's write": {"at": REPLACE, "path": ".ckpt", "nth": 2, "do": "halve"},
+    "checkpoint drafted but not renamed": {"at": REPLACE, "path": ".ckpt", "nth": 2},
+    "checkpoint renamed": {"at": REPLACE, "when": "after", "path": ".ckpt", "nth": 2},
+    "before the older checkpoint goes": {"at": "pathlib:Path.unlink", "path": "/epoch-0001.ckpt"},
+    "checkpointed but not reported": {"at": CHECKPOINTS + "save", "when": "after", "nth": 2},
+    "reported but not answered": {"at": WORKER + "_send", "when": "after", "kind": "EpochReport", "epoch": 2},
+    "answered": {"at": WORKER + "_ask", "when": "after", "kind": "EpochReport", "epoch": 2},
+    "last epoch reported": {"at": WORKER + "_send", "when": "after", "kind": "EpochReport", "epoch": 4},
+    "last epoch answered": {"at": WORKER + "_ask", "when": "after", "kind": "EpochReport", "epoch": 4},
+    "before Done": {"at": WORKER + "_send", "kind": "Done"},
+    # The last trial, for a worker that dies with nothing to do takes the next trial's first attempt with it.
+    "after Done": {"at": WORKER + "_send", "when": "after", "kind": "Done"},
+}
+OTHER_WORKER_DEATHS: dict[str, Fault] = {
+    "second attempt has its checkpoint": {"at": CHECKPOINTS + "load", "when": "after", "result": True, "trial": 2},
+    "just ready": {"at": WORKER + "_receive", "trial": None},
+}
+REFIT_DEATHS: tuple[dict[str, Fault], ...] = (
+    {
+        "before the refit's checkpoint": {"at": CHECKPOINTS + "save", "trial": -1, "nth": 2},
+        "refit's checkpoint written": {"at": CHECKPOINTS + "save", "when": "after", "trial": -2, "nth": 2},
+        "idle": {"at": WORKER + "_receive", "trial": None, "quiet": 0.2},
+        "so that another idles": {"at": ROAD + "epoch", "trial": -3, "nth": 2, "do": "wait", "for": "idle"},
+    },
+    {
+        "inside the model's write": {"at": REPLACE, "path": ".keras", "trial": -1, "do": "halve"},
+        "model drafted but not renamed": {"at": REPLACE, "path": ".keras", "trial": -2},
+        "model renamed": {"at": REPLACE, "when": "after", "path": ".keras", "trial": -3},
+    },
+)
+
+# One command after the other dies at the next of these.
+COORDINATOR_DEATHS: dict[str, Fault] = {
+    "study made, and nothing in it": {"at": "optuna.study.study:create_study", "when": "after"},
+    "known-good entries waiting": {"at": STUDY + "enqueue_trial", "when": "after"},
+    "facts not stored": {"at": STUDY + "set_user_attr", "key": "tuner"},
+    "facts stored": {"at": STUDY + "set_user_attr", "when": "after", "key": "tuner"},
+    "before ask": {"at": STUDY + "ask"},
+    "after ask": {"at": STUDY + "ask", "when": "after"},
+    "between two suggests": {"at": TRIAL + "_suggest", "when": "after", "nth": 9},
+    "values stored": {"at": TRIAL + "set_user_attr", "when": "after", "key": "values", "nth": 2},
+    "before the hand-out": {"at": CREW + "hand"},
+    "handed out": {"at": CREW + "hand", "when": "after", "nth": 2},
+    "before the report": {"at": TRIAL + "report"},
+    "reported": {"at": TRIAL + "report", "when": "after"},
+    "told to go on, not stored": {"at": TRIAL + "set_user_attr", "key": "went_on"},
+    "going on stored, not answered": {"at": TRIAL + "set_user_attr", "when": "after", "key": "went_on"},
+    "answered": {"at": COORDINATOR + "_answer", "when": "after", "caller": "_handle"},
+    "before a complete trial is told": {"at": STUDY + "tell", "state": "COMPLETE"},
+    "a complete trial is told": {"at": STUDY + "tell", "when": "after", "state": "COMPLETE"},
+    "before a pruned trial is told": {"at": STUDY + "tell", "state": "PRUNED"},
+    "a pruned trial is told": {"at": STUDY + "tell", "when": "after", "state": "PRUNED"},
+    "before the checkpoints are tidied": {"at": "tuner.search.shelf:Shelf.tidy", "nth": 2},
+    "checkpoints tidied": {"at": "tuner.search.shelf:Shelf.tidy", "when": "after", "nth": 2},
+    "asking the model": {"at": TRIAL + "_suggest", "when": "after", "nth": 3},
+    "searched, not refitted": {"at": COORDINATOR + "run", "when": "after"},
+    "during the refit": {"at": "tuner.evaluation.refit:_Refit._handle", "kind": "EpochReport", "nth": 3},
+    "before the score": {"at": "tuner.evaluation.score:score"},
+    "scored, not reported": {"at": "tuner.evaluation.score:score", "when": "after"},
+    "before the report is written": {"at": "tuner.reporting.report:write_report"},
+    "report written, the refit's checkpoints still there": {"at": "tuner.search.shelf:Shelf.clear_refit"},
+}
+
+# Checkpoints of about ten megabytes, beside which a small study is small.
+BIG_SPACE = SMALL_SPACE.replace("options = [0, 16]", "options = [2048]").replace(
+    "dense_units = 16", "dense_units = 2048"
+)
+BIG_SPACE = BIG_SPACE.replace(
+    """[parameters.filters_2]
+type = "int"
+low = 4
+high = 12
+step = 4
+""",
+    """[parameters.filters_2]
+type = "fixed"
+value = 12
+""",
+)
+
+
+def named(faults: dict[str, Fault]) -> list[Fault]:
+    return [{"name": name, **fault} for name, fault in faults.items()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def unpruned(folder: Path, small_folder: Path) -> Search:
+    """Every trial runs to its end; nothing happens."""
+    search = start_anew(
+        folder / "unpruned", SMALL_SPACE, *COMMON, *UNPRUNED, "--refit-seeds", 3, "--data", small_folder
+    )
+    ended = search.run()
+    assert ended.code == 0, ended.err
+    return search
+
+
+@pytest.fixture(scope="module")
+def halved(folder: Path, small_folder: Path) -> Search:
+    """Pruned by halving, modelled by TPE; nothing happens."""
+    search = start_anew(folder / "halved", SMALL_SPACE, *COMMON, *HALVED, "--data", small_folder)
+    ended = search.run()
+    assert ended.code == 0, ended.err
+    return search
+
+
+def again(search: Search, name: str) -> Search:
+    """Return the same command in another folder."""
+    return start_anew(search.folder.with_name(name), SMALL_SPACE, *search.arguments[1:])
+
+
+def assert_same_end(whole: Search, search: Search) -> None:
+    assert differences(whole.outcome(), search.outcome()) == []
+    assert search.leftovers() == []
+
+
+def test_workers_killed_at_every_step_of_a_training_change_nothing(unpruned: Search) -> None:
+    search = again(unpruned, "worker-deaths")
+    deaths = [{"trial": number, **fault} for number, fault in enumerate(named(WORKER_DEATHS))]
+
+    searched = search.run(*deaths, *named(OTHER_WORKER_DEATHS), more=["--no-refit"])
+    assert searched.code == 0, searched.err
+    assert search.fired() == WORKER_DEATHS.keys() | OTHER_WORKER_DEATHS.keys()
+    assert search.report()["n_taken_up_again"] >= 17  # those that died after their last report may be through
+
+    # A refit bears three losses; so here are two of them.
+    other = Search(shutil.copytree(search.folder, search.folder.with_name("worker-deaths-2")), search.arguments)
+    for one, faults in zip((search, other), REFIT_DEATHS, strict=True):
+        refitted = one.run(*named(faults), resume=True)
+        assert refitted.code == 0, refitted.err
+        assert faults.keys() <= one.fired()
+        assert_same_end(unpruned, one)
+
+
+def test_a_coordinator_killed_at_every_step_resumes_to_the_same_end(halved: Search) -> None:
+    search = again(halved, "coordinator-deaths")
+
+    for number, (name, fault) in enumerate(COORDINATOR_DEATHS.items()):
+        ended = search.run({"name": name, **fault}, resume=number > 0)
+        assert ended.code == -signal.SIGKILL, (name, ended.err, ended.out)
+        assert name in search.fired()
+    assert search.run(resume=True).code == 0
+
+    assert_same_end(halved, search)
+
+
+def test_everything_killed_at_random_times_resumes_to_the_same_end(halved: Search) -> None:
+    search = again(halved, "random-deaths")
+    seed = int(os.environ.get("FAULTS_SEED", time.time()))
+    print(f"FAULTS_SEED={seed}")  # noqa: T201  # pytest shows it when the test fails
+    chance = random.Random(seed)
+
+    kills, code = 0, None
+    while code != 0:
+        running = search.start(resume=search.exists)
+        if kills < 4:
+            with contextlib.suppress(Exception):
+                running.process.wait(chance.uniform(0.5, 10.0))
+            kills += kill_all(search, chance)
+        code = running.ended().code
+        assert code in (0, -signal.SIGKILL), running.said
+
+    report = search.report()
+    assert report["n_trials"] == 12
+    assert report["n_complete"] + report["n_pruned"] == 12
+    assert_same_end(halved, search)
+
+
+def kill_all(search: Search, chance: random.Random) -> bool:
+    """Kill the coordinator and its workers at once, in any order."""
+    processes = search.processes()
+    chance.shuffle(processes)
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return bool(processes)
+
+
+# Workers that hang.
+
+
+def test_workers_that_hang_are_given_up_and_their_trials_end_the_same(halved: Search) -> None:
+    search = again(halved, "hanging")
+    stopped = {"name": "stopped", "at": WORKER + "_send", "kind": "EpochReport", "epoch": 2, "trial": 1, "do": "stop"}
+    # These two run side by side.
+    sleep = {"name": "sleep", "at": WORKER + "_ask", "kind": "EpochReport", "trial": 5, "do": "sleep", "seconds": 60}
+    loop = {"name": "loop", "at": "keras.src.layers.core.dense:Dense.call", "trial": 6, "nth": 2, "do": "loop"}
+
+    running = search.start(stopped, sleep, loop, more=["--set", "search.heartbeat=5"])
+    running.wait_for("Trial 1 goes on from epoch 1: its worker said nothing for")
+    time.sleep(1)
+    os.kill(int((search.faults / "stopped.fired").read_text("utf-8")), signal.SIGCONT)  # and it says its word, too late
+    ended = running.ended()
+
+    assert ended.code == 0, ended.err
+    assert search.fired() == {"stopped", "loop", "sleep"}
+    for trial in (5, 6):
+        assert f"Trial {trial} goes on from epoch 0: its worker said nothing for" in ended.out
+    assert_same_end(halved, search)
+
+
+# Trials that go wrong.
+
+
+@pytest.fixture(scope="module")
+def capped(unpruned: Search) -> Search:
+    """Trial 1 allocates without end, trial 3 takes too long, trial 5's loss is NaN at epoch 2."""
+    search = again(unpruned, "capped")
+    grow = {"name": "grow", "at": WORKER + "_ask", "kind": "EpochReport", "trial": 1, "nth": 2, "do": "allocate"}
+    late = {"name": "late", "at": ROAD + "epoch", "trial": 3, "nth": 3, "do": "sleep", "seconds": 20}
+    nan = {"name": "nan", "at": ROAD + "epoch", "when": "after", "trial": 5, "nth": 2, "do": "nan"}
+    caps = ["--set", "search.memory=2000", "--set", "search.trial_time=15"]
+    ended = search.run(grow, late, nan, more=["--trials", "8", "--no-refit", *caps])
+    assert ended.code == 0, ended.err
+    assert search.fired() == {"grow", "late", "nan"}
+    return search
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [(1, "over memory = 2,000"), (3, "over trial_time = 15"), (5, "the loss is nan at epoch 2")],
+    ids=["memory", "time", "NaN"],
+)
+def test_a_trial_that_goes_wrong_fails_with_the_reason(trial: int, said: str, capped: Search) -> None:
+    found = capped.trials()[trial]
+
+    assert found["state"] == "FAIL"
+    assert said in found["attributes"]["reason"]
+
+
+def test_trials_beside_one_that_goes_wrong_are_unharmed(unpruned: Search, capped: Search) -> None:
+    whole, found = unpruned.trials(), capped.trials()
+
+    assert len(found) == 8
+    for trial in (0, 2, 4, 6, 7):
+        found[trial]["attributes"].pop("start")  # the virtual clock knows of the failures
+        whole[trial]["attributes"].pop("start")
+        assert differences(whole[trial], found[trial]) == []
+    assert capped.leftovers() == []
+
+
+def test_the_report_holds_the_caps_and_the_peaks(capped: Search) -> None:
+    report = capped.report()
+
+    assert report["n_failed"] == 3
+    assert report["caps"] == {"memory_mib": 2000.0, "trial_seconds": 15.0}
+    assert report["peaks"]["memory_mib"] > 2000
+
+
+def test_a_search_whose_trials_all_fail_says_so_in_one_line(unpruned: Search) -> None:
+    search = again(unpruned, "failing")
+    fail = {"name": "fail", "at": "tuner.models.cnn:build_network", "nth": "every", "do": "fail"}
+
+    ended = search.run(fail)
+
+    assert ended.code == 6
+    assert "the first 5 trials all failed, the last one with: RuntimeError: this layer cannot be built" in ended.err
+    assert len(ended.err.splitlines()) <= 2  # and the hint
+    assert "Traceback" not in ended.out + ended.err
+    assert search.leftovers() == []
+
+
+# Damaged files.
+
+
+def test_damaged_checkpoints_are_trained_again_and_a_damaged_space_file_is_written_anew(halved: Search) -> None:
+    search = again(halved, "damaged")
+    late = [number for number, trial in halved.trials().items() if trial["state"] == "COMPLETE"][-1]
+
+    # Each waits with its third checkpoint written, and is killed there.
+    waits = {"at": CHECKPOINTS + "save", "when": "after", "nth": 3, "do": "sleep", "seconds": 60}
+    running = search.start({"name": "wait 0", "trial": 0, **waits}, {"name": "wait 1", "trial": 1, **waits})
+    kill_with_third_epochs(running, search, 0, 1)
+    damage_checkpoint(search, 0, 3, whole=False)
+    damage_checkpoint(search, 1, 3)
+    running = search.start({"name": "wait late", "trial": late, **waits}, resume=True)
+    kill_with_third_epochs(running, search, late)
+    damage_checkpoint(search, late, 3)
+    damage_checkpoint(search, late, 2)
+    (search.run_folder / "space.toml").write_text("[param", "utf-8")
+    assert search.run(resume=True).code == 0
+
+    logs = "".join(path.read_text("utf-8") for path in search.run_folder.glob("worker-*.log"))
+    assert logs.count("is left out: not whole") == 4
+    assert (search.run_folder / "space.toml").read_bytes() == (halved.run_folder / "space.toml").read_bytes()
+    assert_same_end(halved, search)
+
+
+def checkpoint(search: Search, trial: int, epoch: int) -> Path:
+    return search.run_folder / f"checkpoints/trial-{trial:05d}/epoch-{epoch:04d}.ckpt"
+
+
+def kill_with_third_epochs(running: Running, search: Search, *trials: int) -> None:
+    deadline = time.monotonic() + 60
+    while not all(checkpoint(search, trial, 3).exists() for trial in trials):
+        assert time.monotonic() < deadline, running.said
+        assert running.process.poll() is None, running.said
+        time.sleep(0.05)
+    running.process.kill()
+    running.process.wait()
+
+
+def damage_checkpoint(search: Search, trial: int, epoch: int, *, whole: bool = True) -> None:
+    path = checkpoint(search, trial, epoch)
+    if whole:
+        path.write_bytes(os.urandom(5000))
+    else:
+        os.truncate(path, path.stat().st_size // 2)
+
+
+# Full disks.
+
+
+@pytest.fixture(scope="module")
+def big(folder: Path, small_folder: Path) -> Search:
+    """Few trials with big checkpoints; nothing happens."""
+    common = (*COMMON, "--trials", 3, "--pruner", "none", "--no-refit", "--data", small_folder)
+    search = start_anew(folder / "big", BIG_SPACE, *common)
+    ended = search.run()
+    assert ended.code == 0, ended.err
+    return search
+
+
+def test_checkpoints_that_cannot_be_written_end_the_search_in_one_line_and_resume_ends_the_same(big: Search) -> None:
+    search = start_anew(big.folder.with_name("big-limited"), BIG_SPACE, *big.arguments[1:])
+    patience = {"name": "patience", "at": "tuner.search.crew:DISK_PATIENCE_SECONDS", "do": "assign", "value": 4.0}
+
+    ended = search.run(patience, before="ulimit -f 6144")
+
+    assert ended.code == 8, ended.err
+    assert "A checkpoint cannot be written: File too large" in ended.out
+    assert "a checkpoint could not be written for 4 s" in ended.err
+    assert len(ended.err.splitlines()) <= 2  # and the hint
+    assert "Traceback" not in ended.out + ended.err
+    assert search.run(resume=True).code == 0
+    assert_same_end(big, search)
+
+
+def test_a_full_disk_is_waited_out_and_room_lets_the_search_go_on(big: Search) -> None:
+    search = start_anew(big.folder.with_name("big-full"), BIG_SPACE, *big.arguments[1:])
+    disk = search.folder / "results"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
+    tried = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {tried.stderr.strip()}")
+
+    try:
+        running = search.start()
+        running.wait_for("A checkpoint cannot be written: No space left on device")
+        time.sleep(2)
+        subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
+        ended = running.ended()
+
+        assert ended.code == 0, ended.err
+        assert "Checkpoints can be written again" in ended.out
+        assert_same_end(big, search)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+# The world around.
+
+
+def test_a_system_clock_that_jumps_an_hour_either_way_changes_nothing(halved: Search) -> None:
+    """time.time and datetime are shifted from inside; a real step leaves CLOCK_MONOTONIC alone just so."""
+    search = again(halved, "clock")
+    shift = {"do": "shift the clock"}
+    ahead = {"name": "ahead", "at": COORDINATOR + "_handle", "nth": 6, "seconds": 3600, **shift}
+    behind = {"name": "behind", "at": COORDINATOR + "_handle", "nth": 15, "seconds": -7200, **shift}
+    worker = {"name": "a worker", "at": ROAD + "epoch", "nth": 5, "seconds": 3600, **shift}
+
+    ended = search.run(ahead, behind, worker)
+
+    assert ended.code == 0, ended.err
+    assert search.fired() == {"ahead", "behind", "a worker"}
+    assert search.report()["wall_seconds"]["total"] < 600
+    assert_same_end(halved, search)
+
+
+def test_a_dashboard_that_polls_does_not_harm_the_search(halved: Search) -> None:
+    search = again(halved, "watched")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    running = search.start()
+    running.wait_for("Study s")
+    with polled(search.folder, port) as answers:
+        ended = running.ended()
+
+    assert ended.code == 0, ended.err
+    assert len(answers) > 5
+    assert all(answer["study_summaries"][0]["study_name"] == "s" for answer in answers)
+    assert_same_end(halved, search)
+
+
+@contextlib.contextmanager
+def polled(folder: Path, port: int) -> Iterator[list[Any]]:
+    """Ask a dashboard for its studies again and again, and collect what it answers."""
+    answers: list[Any] = []
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(0.05):
+            with (
+                contextlib.suppress(OSError),  # not up yet
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=10) as answer,
+            ):
+                answers.append(json.load(answer))
+
+    command = [sys.executable, "-m", "tuner", "dashboard", "--port", str(port)]
+    asking = threading.Thread(target=poll)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dashboard:
+        asking.start()
+        try:
+            yield answers
+        finally:
+            done.set()
+            asking.join()
+            dashboard.kill()
+
+
+def test_interrupted_searches_end_between_epochs_or_at_once_and_resume_to_the_same_end(halved: Search) -> None:
+    search = again(halved, "interrupted")
+
+    # Once: when the running epochs have ended.
+    for number, moment in ((signal.SIGINT, "trial 1 epoch 2"), (signal.SIGHUP, "trial 6 epoch 1")):
+        running = search.start(resume=search.exists)
+        running.wait_for(moment)
+        running.process.send_signal(number)
+        assert_interrupted(running.ended(30))
+
+    # Twice, in an epoch that takes long: at once.
+    slow = {"name": "slow", "at": ROAD + "epoch", "trial": 9, "nth": 2, "do": "sleep", "seconds": 60}
+    running = search.start(slow, resume=True)
+    running.wait_for("trial 9 epoch 1")
+    running.process.send_signal(signal.SIGINT)
+    running.wait_for("Ctrl-C again stops at once")
+    time.sleep(1)
+    assert running.process.poll() is None  # it waits for the epoch
+    second = time.monotonic()
+    running.process.send_signal(signal.SIGINT)
+    assert_interrupted(running.ended(30))
+    assert time.monotonic() - second < 5  # workers have 3 s to end by themselves
+
+    # In the refit.
+    running = search.start(resume=True)
+    running.wait_for("refit seed 0 epoch 1")
+    running.process.send_signal(signal.SIGINT)
+    assert_interrupted(running.ended(30))
+
+    assert search.run(resume=True).code == 0
+    assert_same_end(halved, search)
+
+
+def assert_interrupted(ended: Ended) -> None:
+    assert ended.code == 130, ended.err
+    assert "Interrupted. " in ended.err
+    assert " complete" in ended.err
+    assert "'tuner search --resume --study s' goes on with it" in ended.err
+    assert "Traceback" not in ended.err
