@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
         monkeypatch.setattr(PatientStorage, name, write)
 
-    for name in ("_create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
+    for name in ("_create_new_trial", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
                  "set_trial_user_attr", "set_trial_system_attr"):  # fmt: skip
         assert hasattr(PatientStorage, name)
         wrap(name)
@@ -167,6 +169,102 @@ def test_a_decision_that_was_made_is_not_made_again_after_a_crash(bench: Bench) 
     study, _ = bench.search(settings, lambda _: [0.01, 0.02, 0.03], workers=1)
 
     assert summaries(study)[left.number].state == "complete"
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random", "grid"])
+def test_every_sampler_goes_on_with_the_same_values(
+    tmp_path: Path, small: Source, crashing: dict[str, int], sampler: str
+) -> None:
+    settings = dataclasses.replace(DETERMINISTIC, sampler=sampler, trials=5, epochs=2)
+    text = SMALL_SPACE.replace("low = 1e-4\nhigh = 1e-1\nlog = true", "low = 0.01\nhigh = 0.03\nstep = 0.01").replace(
+        "low = 0.5\nhigh = 0.95", "low = 0.5\nhigh = 0.9\nstep = 0.2").replace("5e-3", "0.01")  # fmt: skip
+    bench = Bench(tmp_path / "whole", small)
+    study, space_file = bench.study(settings, text)
+    bench.coordinator(study, space_file, settings, Shuffled(0), workers=2).run()
+    dying = Bench(tmp_path / "dying", small)
+    again, space_file = dying.study(settings, text)
+    for deaths in range(40):
+        crashing.update(writes=0, at=5 + deaths)
+        try:
+            dying.coordinator(again, space_file, settings, Shuffled(deaths), workers=2).run()
+        except Crash:
+            again, _ = dying.study(settings, text)
+        else:
+            break
+
+    assert told(again) == told(study)
+
+
+def test_what_was_decided_before_a_crash_is_only_told_after_it(bench: Bench) -> None:
+    settings = SearchSettings(trials=4, epochs=2)
+    study, space_file = bench.study(settings)
+    left = study.ask()
+    left.set_user_attr("values", space_file.space.sample(left))
+    left.report(0.9, 1)
+    left.set_user_attr("reason", "behind the others")
+    left.set_user_attr("stopped_by", "pruned")
+
+    study, executor = bench.search(settings, workers=1)
+
+    assert summaries(study)[left.number].state == "pruned"
+    assert left.number not in [job.number for job in executor.handed_out]
+
+
+def test_equal_values_of_two_trials_left_running_are_trained_once(bench: Bench) -> None:
+    settings = SearchSettings(trials=2, epochs=2, pruner="none")
+    study, space_file = bench.study(settings, FEW_VALUES)
+    for _ in range(2):
+        study.enqueue_trial({"filters_1": 4})
+        space_file.space.sample(study.ask())
+
+    study, executor = bench.search(settings, text=FEW_VALUES)
+
+    assert [job.values["filters_1"] for job in executor.handed_out].count(4) == 1
+    assert [trial.state for trial in summaries(study)].count("redrawn") >= 1
+
+
+def test_redraws_are_the_same_after_a_crash(tmp_path: Path, small: Source, crashing: dict[str, int]) -> None:
+    settings = dataclasses.replace(DETERMINISTIC, trials=6, epochs=2, pruner="none", startup_trials=0)
+    bench = Bench(tmp_path / "whole", small)
+    study, space_file = bench.study(settings, FEW_VALUES)
+    bench.coordinator(study, space_file, settings, Shuffled(0), workers=4).run()
+    dying = Bench(tmp_path / "dying", small)
+    again, space_file = dying.study(settings, FEW_VALUES)
+    deaths = 0
+    while True:
+        crashing.update(writes=0, at=40 + deaths % 7)
+        try:
+            dying.coordinator(again, space_file, settings, Shuffled(deaths), workers=4).run()
+        except Crash:
+            deaths += 1
+            again, _ = dying.study(settings, FEW_VALUES)
+        else:
+            break
+
+    assert deaths > 2
+    assert told(again) == told(study)
+
+
+def test_a_space_that_is_used_up_ends_a_search_by_time(bench: Bench) -> None:
+    started = time.monotonic()
+
+    study, executor = bench.search(SearchSettings(time=600.0, epochs=1, pruner="none"), text=FEW_VALUES, seconds=1e-6)
+
+    assert len(executor.handed_out) == 2
+    assert time.monotonic() - started < 60
+    assert len(study.trials) < 250
+    assert any("were refused or known" in event.text for event in bench.events if isinstance(event, Note))
+
+
+def test_a_trial_that_failed_for_the_machines_sake_condemns_no_twin(bench: Bench) -> None:
+    settings = SearchSettings(trials=6, epochs=2, pruner="none", retries=0)
+
+    study, _ = bench.search(settings, dying(1, number=0), text=FEW_VALUES, workers=1)
+
+    states = [trial.state for trial in summaries(study)]
+    assert states[0] == "failed"
+    assert states.count("failed") == 1
+    assert states.count("complete") == 2
 
 
 def test_values_are_not_trained_twice(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SearchError, StudyError
 from tuner.records import Note, TrialEnded
 from tuner.reporting.report import compute_saved
-from tuner.search.asking import MAX_REFUSALS_IN_A_ROW
+from tuner.search.asking import MAX_UNTRAINED_IN_A_ROW
 from tuner.search.budget import Clock, Pace, plan_refit
 from tuner.search.messages import FromWorker, Lost
 from tuner.search.storage import open_storage
@@ -101,10 +101,10 @@ def test_a_configuration_over_the_limits_is_refused_apart_and_never_trained(benc
 def test_two_hundred_refusals_in_a_row_end_the_search_with_a_hint(bench: Bench) -> None:
     text = SMALL_SPACE.replace("[[start_with]]", "[limits]\nparameters = 10\n\n[[start_with]]")
 
-    with pytest.raises(SearchError, match=r"200 configurations in a row were refused.*raise \[limits\]"):
+    with pytest.raises(SearchError, match=r"200 configurations in a row were refused or known.*raise \[limits\]"):
         bench.search(SearchSettings(trials=3, epochs=2), text=text)
 
-    assert len(summaries(bench.study(SearchSettings())[0])) == MAX_REFUSALS_IN_A_ROW
+    assert len(summaries(bench.study(SearchSettings())[0])) == MAX_UNTRAINED_IN_A_ROW
 
 
 def test_a_failing_trial_keeps_its_reason_and_the_search_goes_on(bench: Bench) -> None:
@@ -209,7 +209,7 @@ def test_a_search_that_has_a_winner_outlives_two_hundred_refusals(bench: Bench) 
     study, executor = bench.search(SearchSettings(trials=9, epochs=2), text=shut)
 
     states = [trial.state for trial in summaries(study)]
-    assert (states.count("complete"), states.count("refused")) == (2, MAX_REFUSALS_IN_A_ROW)
+    assert (states.count("complete"), states.count("refused")) == (2, MAX_UNTRAINED_IN_A_ROW)
     assert executor.handed_out == []
     assert any("200 configurations in a row" in event.text for event in bench.events if isinstance(event, Note))
 

@@ -282,13 +282,19 @@ def test_a_damaged_checkpoint_is_left_out_for_the_one_before(
     assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), network.get_weights(), strict=True))
 
 
-def test_checkpoints_of_another_training_are_left_alone(images: Images, tmp_path: Path) -> None:
-    _resumed(images, VALUES, tmp_path, until=1, epochs=2)
+def test_checkpoints_of_another_training_are_not_taken_up_and_do_not_stand_in_the_way(
+    images: Images, tmp_path: Path
+) -> None:
+    _resumed(images, VALUES, tmp_path, until=3)
 
     network = build_network(read_configuration(VALUES).plan((28, 28, 1), 10), scale=images.scale, seed=1)
     optimizer = TensorFlowRoad(network, images, read_configuration(VALUES).recipe).optimizer
 
-    assert Checkpoints(tmp_path, "other").load(network, optimizer) == []
+    other = Checkpoints(tmp_path, "other")
+    assert other.load(network, optimizer) == []
+    result = EpochResult(1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0)
+    other.save(network, optimizer, [result])
+    assert other.load(network, optimizer) == [result]
 
 
 def test_two_epochs_are_kept_and_no_drafts(images: Images, tmp_path: Path) -> None:

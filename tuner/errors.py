@@ -3,7 +3,7 @@
 What is not here is a bug, and keeps its traceback. The codes are part of the command line's promise::
 
     2 usage · 3 space · 4 data · 5 study · 6 no result (every trial failed, or no budget) · 7 export
-    8 environment (unwritable folder, port in use) · 130 interrupted
+    8 environment (unwritable folder, full disk, locked database, port in use) · 130 interrupted
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import errno
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from tuner.runs import (
     draft_of,
     folder_bytes,
     machine,
+    sweep_drafts,
     write_json,
     write_text,
 )
@@ -63,7 +65,10 @@ from tuner.search.study import (
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.settings import SearchSettings
+from tuner.training.checkpoint import epochs_kept
 
+NOTE_SECONDS = 30.0
+"""While the database cannot be written, the user is told so this often."""
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -102,6 +107,7 @@ class _Run:
     clock: Clock
     observe: Observer
     interruption: Interruption
+    _noted: float = -math.inf
 
     def whole(self) -> Document:
         """Run everything, and return the report."""
@@ -109,6 +115,7 @@ class _Run:
         workers = cores() if settings.workers == "auto" else int(settings.workers)
         pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
         shelf = Shelf(self.folder / "checkpoints", settings.keep)
+        sweep_drafts(self.folder)
         with contextlib.closing(LocalExecutor(self.folder)) as executor:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
@@ -133,6 +140,8 @@ class _Run:
                     hint = f"'tuner search --resume --study {self.opened.name}' goes on"
                     raise SearchError(why_no_winner(trials), hint=hint)
                 document, refitted = self._refit(facts, winner, timekeeper, crew, shelf)
+        shelf.tidy(trials)  # a worker that was stopped may have written one more
+        sweep_drafts(self.folder)
         if refitted is not None:
             self.observe(Note("Scoring the test set …"))
             document = self._score(source, winner, refitted)
@@ -140,7 +149,8 @@ class _Run:
         report["run_folder_bytes"] = folder_bytes(self.folder) - shelf.refit_bytes()
         write_report(self.folder, report)
         write_json(self.folder / "run.json", _manifest(facts, report, self.clock))
-        shelf.clear_refit()  # not before the result is in
+        if document:
+            shelf.clear_refit()  # not before the result is in
         return report
 
     @contextlib.contextmanager
@@ -176,7 +186,9 @@ class _Run:
 
     def _hear_trouble(self, text: str) -> None:
         """Hear that the study cannot be written for now; Ctrl-C ends the wait, and nothing is lost by that."""
-        self.observe(Note(text))
+        if time.monotonic() - self._noted > NOTE_SECONDS:
+            self._noted = time.monotonic()
+            self.observe(Note(text))
         if self.interruption.asked:
             raise KeyboardInterrupt
 
@@ -197,7 +209,7 @@ class _Run:
             return document, None
         if not self.request.refit:
             return document, None
-        plan = _same_plan(shelf.folder / "refit.json", winner, settings, plan)
+        plan = _begun_plan(shelf, facts.study_facts, winner, plan, epoch_seconds=epoch_seconds, left=left())
         if plan.note:
             self.observe(Note(f"Note: {plan.note}."))
         self.observe(RefitStarted(winner, plan.epochs, plan.seeds))
@@ -236,17 +248,24 @@ class _Run:
         }
 
 
-def _same_plan(file: Path, winner: TrialSummary, settings: SearchSettings, plan: RefitPlan) -> RefitPlan:
-    """Return the plan of an interrupted refit of the same winner, which can be gone on with; or keep ``plan``.
+def _begun_plan(  # noqa: PLR0913
+    shelf: Shelf, facts: StudyFacts, winner: TrialSummary, plan: RefitPlan, *, epoch_seconds: float, left: float
+) -> RefitPlan:
+    """Return the plan of an interrupted refit of the same winner where going on with it is as good; or keep ``plan``.
 
-    A schedule cannot be given other epochs when it has begun.
+    As good: no shorter than what is planned now, with epochs behind it, and with time for the rest. A schedule that
+    has begun cannot be given other epochs.
     """
-    size = {"epochs": settings.refit_epochs, "seeds": settings.refit_seeds}
-    asked = {"trial": winner.number, "values": winner.values, **size}
+    file = shelf.folder / "refit.json"
+    asked = {"study": facts.identity, "trial": winner.number}
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         before = json.loads(file.read_text("utf-8"))
-        if before["asked"] == asked:
-            return RefitPlan(**before["plan"])
+        begun = RefitPlan(**before["plan"])
+        done = epochs_kept(Path(shelf.place(-1)))
+        in_time = (begun.epochs - done) * epoch_seconds <= left
+        longest = facts.settings.refit_epochs
+        if before["asked"] == asked and done and plan.epochs <= begun.epochs <= longest and in_time:
+            return dataclasses.replace(begun, seeds=min(begun.seeds, facts.settings.refit_seeds))
     write_json(file, {"asked": asked, "plan": dataclasses.asdict(plan)})
     return plan
 

@@ -83,6 +83,8 @@ class TrialSummary:
     """How often a worker was given it: more than once after a crash, a lost worker or Ctrl-C."""
     peak_memory: int | None = None
     """MiB that its worker was seen to hold at most."""
+    by_machine: bool = False
+    """It failed for a lost worker or a cap: the values themselves may be good."""
 
     @property
     def counted(self) -> bool:
@@ -123,7 +125,7 @@ class SearchStarted:
     seconds: float | None
     """The limit of the whole command."""
     earlier: tuple[TrialSummary, ...] = ()
-    """Trials that the study held before, when it is resumed."""
+    """Trials that the study held before, when it is resumed; those that are to be taken up again among them."""
 
 
 @dataclass(frozen=True)

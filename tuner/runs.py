@@ -77,14 +77,25 @@ class Interruption:
 def draft_of(path: Path) -> Iterator[Path]:
     """Yield a draft beside ``path`` that replaces it when the block ends well: all of a file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.draft{path.suffix}")
+    # A process that was given up may still be writing its own: never two into one.
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.draft{path.suffix}")
     try:
         yield draft
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
+        _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,6 +116,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     writer.writerow(header)
     writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
     write_text(path, text.getvalue())
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove the drafts that processes left in ``folder`` which were killed while they wrote."""
+    for draft in folder.rglob(".*.draft*"):
+        draft.unlink(missing_ok=True)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -184,9 +201,9 @@ def only_one(folder: Path, database: Path | None) -> Iterator[None]:
                 raise EnvironmentProblem(
                     f"{path}: cannot lock it: {error.strerror}", hint="choose another folder with --out or --storage"
                 ) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            lock.flush()
+            with contextlib.suppress(OSError):  # a full disk: the lock holds without its text
+                os.ftruncate(lock.fileno(), 0)
+                os.write(lock.fileno(), f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         yield
 
 

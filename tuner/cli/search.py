@@ -104,7 +104,8 @@ def search(  # noqa: PLR0913  # every option is one parameter
         try:
             report = run_search(request, observe, interruption)
         except KeyboardInterrupt:
-            where = [*(["--out", out] if out != "results" else []), *(["--storage", storage] if storage else [])]
+            where = [*(["--out", out] if out != "results" else []), *(["--storage", storage] if storage else []),
+                     *(["--no-refit"] if no_refit else [])]  # fmt: skip
             again = "nothing was started"
             if observe.study:
                 again = (

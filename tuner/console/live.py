@@ -76,7 +76,7 @@ class LiveScreen:
                 self._note = event.text
             case SearchStarted():
                 self._search = event
-                for trial in event.earlier:
+                for trial in (trial for trial in event.earlier if trial.state != "running"):
                     self._counts[trial.state] = self._counts.get(trial.state, 0) + 1
                     self._keep_best(trial)
             case TrialStarted():

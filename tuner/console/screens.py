@@ -35,7 +35,8 @@ class Progress:
         match event:
             case SearchStarted():
                 self.study = event.study
-                self._ended += event.earlier
+                self._ended += [trial for trial in event.earlier if trial.state != "running"]
+                self._under_way.update(trial.number for trial in event.earlier if trial.state == "running")
             case TrialStarted():
                 self._under_way.add(event.number)
             case TrialEnded():

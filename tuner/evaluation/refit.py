@@ -18,6 +18,7 @@ from tuner.search.budget import RefitPlan
 from tuner.search.crew import Crew, Heard
 from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
 from tuner.search.shelf import Shelf
+from tuner.training.checkpoint import epochs_kept
 
 MAX_LOST_WORKERS = 3
 EPOCHS_LATER = 1.5
@@ -72,7 +73,7 @@ class _Refit:
                 if number in self.unfinished:
                     self._handle(number, message)
             if self._interruption.asked:
-                self._drop_those_that_wait()
+                self._crew.drop_those_that_wait()
             self._keep_the_time()
 
     def _handle(self, number: int, message: Heard) -> None:
@@ -96,11 +97,6 @@ class _Refit:
                 self._observe(Note(f"Refit seed {-1 - number} goes on from its last epoch: {message.reason}."))
                 self._waiting.appendleft(number)
 
-    def _drop_those_that_wait(self) -> None:
-        for number in self._crew.training:
-            if self._crew.waits(number):
-                self._crew.drop(number)
-
     def _keep_the_time(self) -> None:
         """Give up seeds that would end after the limit, and later than the first one; never the first."""
         left = self._left()
@@ -111,7 +107,8 @@ class _Refit:
         ends = {n: (self._jobs[n].epochs - len(self.curves[n])) * epoch for n in self._crew.training}
         first = min(ends.values(), default=0.0)
         for number in self._waiting:
-            ends[number] = first + self._jobs[number].epochs * epoch
+            kept = epochs_kept(Path(self._jobs[number].checkpoints or ""))
+            ends[number] = first + (self._jobs[number].epochs - kept) * epoch
         for number in sorted(self.unfinished - {-1}):
             if ends.get(number, 0.0) > max(left, first + EPOCHS_LATER * epoch):
                 self._crew.drop(number)

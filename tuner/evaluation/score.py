@@ -7,6 +7,7 @@ loads no TensorFlow.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from tuner.data.holdout import read_test
 from tuner.errors import SearchError
 from tuner.evaluation.refit import Refitted
 from tuner.evaluation.statistics import mean_and_sd, wilson
+from tuner.search.worker import end_with
 
 BATCH = 500
 
@@ -60,25 +62,19 @@ def score(refitted: Refitted, data: Path, predictions: Path) -> TestScore:
     before = _read(predictions, refitted.keys)
     if before is not None:
         return before
-    models = [str(path) for path in refitted.models]
-    command = [
-        sys.executable,
-        "-m",
-        "tuner.evaluation.score",
-        str(data),
-        str(predictions),
-        ",".join(refitted.keys),
-        *models,
-    ]
-    # A session of its own: it takes seconds, and Ctrl-C in the terminal is the coordinator's.
-    done = subprocess.run(  # noqa: S603  # ourselves
-        command,
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        arguments = [theirs.fileno(), data, predictions, ",".join(refitted.keys), *refitted.models]
+        # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
+        done = subprocess.run(  # noqa: S603  # ourselves
+            [sys.executable, "-m", "tuner.evaluation.score", *map(str, arguments)],
+            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+        )
     found = None if done.returncode else _read(predictions, refitted.keys)
     if found is None:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -95,8 +91,12 @@ def _read(predictions: Path, keys: Sequence[str]) -> TestScore | None:
         return None
 
 
-def main(data: str, predictions: str, trainings: str, *models: str) -> None:
-    """Predict as a user of each file would, raw pixels in, and save what came out."""
+def main(descriptor: str, data: str, predictions: str, trainings: str, *models: str) -> None:
+    """Predict as a user of each file would, raw pixels in, and save what came out.
+
+    The process ends when the other side of the socket ``descriptor`` does.
+    """
+    end_with(int(descriptor))
     import keras
 
     from tuner.runs import draft_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -20,11 +21,25 @@ from tuner.search.study import best_trial, left_running, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
-MAX_REFUSALS_IN_A_ROW = 200
+MAX_UNTRAINED_IN_A_ROW = 200
+"""Refused or known configurations after which a search ends: its space is too large for its limits, or used up."""
 MAX_REDRAWS = 20
 """After so many draws of values that are being trained already, a free worker waits until a training ends."""
 
 Tell = Callable[[optuna.Trial, TrialState, float | None], TrialSummary]
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "clock": TrialState.PRUNED,
+    # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
+    "refused": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    # A sampler learns nothing from it, and there is nothing to learn.
+    "redrawn": TrialState.FAIL,
+}
+"""What Optuna is told of a trial, by our word for it."""
+TRAINED = ("complete", "pruned", "failed")
+UNTRAINED = ("refused", "duplicate", "redrawn")
 
 
 @dataclass
@@ -69,26 +84,26 @@ class Asker:
         self._study, self._task, self._time, self._tell, self._observe = study, task, time, tell, observe
         self.ended = [trial for trial in summaries(study) if trial.state != "running"]
         self._twins = {_key(trial.values): trial for trial in reversed(self.ended) if _has_result(trial)}
-        self._refused_in_a_row = _tail(self.ended, "refused")
-        self._redrawn = 0
+        self._results = sum(trial.state in TRAINED for trial in self.ended)
+        self._untrained_in_a_row = 0
+        # Those that were drawn again since the last result.
+        self._redrawn = sum(
+            trial.user_attrs.get("stopped_by") == "redrawn" and trial.user_attrs.get("results") == self._results
+            for trial in study.get_trials(deepcopy=False)
+        )
         self._exhausted = False
 
     def clock(self) -> int:
         """Return the virtual time of the last thing that the study knows."""
         return max((self._seen_at(trial) for trial in self._study.get_trials(deepcopy=False)), default=0)
 
-    def count_redraws(self, now: int) -> None:
-        """Remember the redraws of a dead search at this virtual time."""
-        self._redrawn = sum(
-            trial.user_attrs.get("stopped_by") == "redrawn" and trial.user_attrs.get("start") == now
-            for trial in self._study.get_trials(deepcopy=False)
-        )
-
     def ended_one(self, trial: TrialSummary) -> None:
         """Hear that a trial has its result."""
         self.ended.append(trial)
         if _has_result(trial):
             self._twins.setdefault(_key(trial.values), trial)
+        if trial.state in TRAINED:
+            self._results += 1
             self._redrawn = 0
 
     def more(self, running: int, seconds_left: float) -> bool:
@@ -107,8 +122,14 @@ class Asker:
 
     def adopt(self, now: int) -> list[Running]:
         """Return the trials that a dead search left RUNNING, as far as they still need training."""
-        found = [self._consider(trial, now, {}) for trial in left_running(self._study)]
-        return [running for running in found if running is not None]
+        found: dict[int, Running] = {}
+        for trial in left_running(self._study):
+            running = self._consider(trial, now, found)
+            if running is not None:
+                running.attempts = trial.user_attrs.get("attempts", 1)
+                found[running.number] = running
+        self._untrained_in_a_row = _untrained_tail(summaries(self._study))
+        return list(found.values())
 
     def next(self, now: int, running: Mapping[int, Running]) -> Running | None:
         """Ask once. None when what came needs no training: it has been told.
@@ -116,9 +137,13 @@ class Asker:
         Raises SearchError when nothing but refusals comes.
         """
         asked = self._consider(self._study.ask(), now, running)
-        if self._refused_in_a_row >= MAX_REFUSALS_IN_A_ROW and asked is None:
+        self._untrained_in_a_row = 0 if asked else self._untrained_in_a_row + 1
+        # A grid ends by itself.
+        if self._untrained_in_a_row >= MAX_UNTRAINED_IN_A_ROW and not isinstance(self._study.sampler, GridPoints):
             last = self.ended[-1].reason
-            said = f"{self._refused_in_a_row} configurations in a row were refused, the last one because {last}"
+            said = (
+                f"{self._untrained_in_a_row} configurations in a row were refused or known, the last one because {last}"
+            )
             if best_trial(self.ended) is None and not running:
                 raise SearchError(said, hint="raise [limits], or narrow the space")
             self._observe(Note(f"The search ends: {said}."))
@@ -127,6 +152,10 @@ class Asker:
 
     def _consider(self, trial: optuna.Trial, now: int, running: Mapping[int, Running]) -> Running | None:
         stored = frozenset(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        decided = trial.user_attrs.get("stopped_by")
+        if decided in STATES:  # a search died before it told so
+            self._tell(trial, STATES[decided], None)
+            return None
         values = self._task.space.sample(trial)
         trial.set_user_attr("values", values)
         if self._task.settings.deterministic:
@@ -141,12 +170,11 @@ class Asker:
         if cost is None or (reason and untrained):
             self._refuse(trial, reason, excess)
             return None
-        self._refused_in_a_row = 0
         if untrained and (self._told_as_twin(trial, values, stored) or self._redraw(trial, values, running)):
             return None
         return Running(
             trial, values, cost, now, self._epoch_cost(cost), stored,
-            handled=self._handled(attrs, stored), attempts=attrs.get("attempts", 0), lost=attrs.get("lost", 0),
+            handled=self._handled(attrs, stored), lost=attrs.get("lost", 0),
         )  # fmt: skip
 
     def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
@@ -157,11 +185,9 @@ class Asker:
         return reason, excess, cost
 
     def _refuse(self, trial: optuna.Trial, reason: str, excess: float) -> None:
-        # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
         if "limits" not in self._study.get_trials(deepcopy=False)[trial.number].constraints:
             trial.set_constraint("limits", excess)
-        self._end(trial, TrialState.PRUNED, "refused", reason)
-        self._refused_in_a_row += not isinstance(self._study.sampler, GridPoints)  # a grid ends by itself
+        self._end(trial, "refused", reason)
 
     def _told_as_twin(self, trial: optuna.Trial, values: Values, stored: frozenset[int]) -> bool:
         """Tell the result of a trial with the same values, if there is one."""
@@ -169,11 +195,10 @@ class Asker:
         if twin is None:
             return False
         trial.set_user_attr("twin_of", twin.number)
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         if twin.state == "pruned" and twin.curve and twin.val_accuracy is not None and not stored:
             trial.report(twin.val_accuracy, twin.curve[-1].epoch)
-        reason = f"the values of trial {twin.number}, which is {twin.state}; not trained again"
-        self._end(trial, states[twin.state], "duplicate", reason, twin.val_accuracy)
+        decide(trial, "duplicate", f"the values of trial {twin.number}, which is {twin.state}; not trained again")
+        self._tell(trial, STATES[twin.state], twin.val_accuracy if twin.state == "complete" else None)
         return True
 
     def _redraw(self, trial: optuna.Trial, values: Values, running: Mapping[int, Running]) -> bool:
@@ -182,16 +207,13 @@ class Asker:
         if twin is None:
             return False
         self._redrawn += 1
-        # FAIL: a sampler learns nothing from it, and there is nothing to learn.
-        self._end(trial, TrialState.FAIL, "redrawn", f"the values of trial {twin.number}, which is being trained")
+        trial.set_user_attr("results", self._results)
+        self._end(trial, "redrawn", f"the values of trial {twin.number}, which is being trained")
         return True
 
-    def _end(
-        self, trial: optuna.Trial, state: TrialState, stopped_by: str, reason: str, value: float | None = None
-    ) -> None:
-        trial.set_user_attr("stopped_by", stopped_by)
-        trial.set_user_attr("reason", reason)
-        self._tell(trial, state, value if state == TrialState.COMPLETE else None)
+    def _end(self, trial: optuna.Trial, word: str, reason: str) -> None:
+        decide(trial, word, reason)
+        self._tell(trial, STATES[word], None)
 
     # What a dead search had done.
 
@@ -209,7 +231,7 @@ class Asker:
         if "start" not in attrs:
             return 0
         epochs = len(trial.intermediate_values)
-        if attrs.get("stopped_by") in ("refused", "duplicate", "redrawn") or "multiply_adds" not in attrs:
+        if attrs.get("stopped_by") in UNTRAINED or "multiply_adds" not in attrs:
             epochs = 0
         elif trial.state == TrialState.FAIL:
             epochs += 1
@@ -222,19 +244,20 @@ class Asker:
         return cost.units * round(self._task.epoch_images)
 
 
+def decide(trial: optuna.Trial, word: str, reason: str) -> None:
+    """Store how a trial ends. The word comes last: where it stands, all the rest does, and only the telling is left."""
+    trial.set_user_attr("reason", reason)
+    trial.set_user_attr("stopped_by", word)
+
+
 def _has_result(trial: TrialSummary) -> bool:
-    return trial.state in ("complete", "pruned", "failed")
+    return trial.state in TRAINED and not trial.by_machine
 
 
 def _key(values: Values) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def _tail(ended: list[TrialSummary], state: str) -> int:
-    """Return how many of the last trials are in ``state``."""
-    count = 0
-    for trial in reversed(ended):
-        if trial.state != state:
-            break
-        count += 1
-    return count
+def _untrained_tail(trials: list[TrialSummary]) -> int:
+    """Return how many of the last trials needed no training."""
+    return sum(1 for _ in itertools.takewhile(lambda trial: trial.state in UNTRAINED, reversed(trials)))

@@ -26,12 +26,12 @@ from tuner.records import (
     seed_for,
 )
 from tuner.runs import Interruption
-from tuner.search.asking import Asker, Running
+from tuner.search.asking import STATES, Asker, Running, decide
 from tuner.search.crew import MIB, Crew, Heard
 from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
 from tuner.search.pruners import may_stop
 from tuner.search.shelf import Shelf
-from tuner.search.study import best_trial, summary_of
+from tuner.search.study import best_trial, summaries, summary_of
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
@@ -68,8 +68,7 @@ class Coordinator:
     def run(self) -> None:
         """Search. Raises SearchError when the first trials all fail, or nothing but refusals comes.
 
-        An interruption ends it between epochs; the trials that it
-        finds RUNNING stay so and are taken up by the next search.
+        An interruption ends it between epochs; trials that it finds RUNNING stay so, and the next search takes them up.
         """
         self._observe(
             SearchStarted(
@@ -79,7 +78,7 @@ class Coordinator:
                 self._settings.epochs,
                 self._settings.total_trials,
                 self._time.limit,
-                tuple(self._asker.ended),
+                tuple(summaries(self._study)),
             )
         )
         self._adopt()
@@ -92,10 +91,10 @@ class Coordinator:
             for number, message in self._crew.hear():
                 if number in self._running:
                     self._hear(self._running[number], message)
-            self._check_caps()
             while running := self._next_to_handle():
                 self._handle(running)
                 self._ask_and_hand_out()
+            self._check_caps()
         self._shelf.tidy(self._asker.ended)
 
     def _over(self) -> bool:
@@ -115,7 +114,7 @@ class Coordinator:
         for number in self._crew.training:
             running = self._running[number]
             reason = f"stopped after epoch {len(running.curve)}: the clock ended the search"
-            self._end_early(running, TrialState.PRUNED, reason, "clock")
+            self._end_early(running, "clock", reason)
         # Those that no worker has stay RUNNING: a search with more time takes them up.
         self._running.clear()
         self._waiting.clear()
@@ -126,9 +125,7 @@ class Coordinator:
         if not self._pausing:
             self._pausing = True
             self._observe(Note(PAUSING))
-        for number in self._crew.training:
-            if self._crew.waits(number):
-                self._crew.drop(number)
+        self._crew.drop_those_that_wait()
 
     # Asking.
 
@@ -137,7 +134,6 @@ class Coordinator:
 
     def _adopt(self) -> None:
         self._now = self._asker.clock()
-        self._asker.count_redraws(self._now)
         for running in self._asker.adopt(self._now):
             self._running[running.number] = running
             self._waiting.append(running.number)
@@ -146,7 +142,7 @@ class Coordinator:
     def _ask_and_hand_out(self) -> None:
         if self._pausing or self._crew.stuck:
             return
-        while self._wants_another() and self._more_to_ask():
+        while self._wants_another() and self._more_to_ask() and not self._interruption.asked:
             running = self._asker.next(self._now, self._running)
             if running is not None:
                 self._running[running.number] = running
@@ -220,7 +216,7 @@ class Coordinator:
         running.trial.set_user_attr("lost", running.lost)
         if running.lost > self._settings.retries:
             times = f", {running.lost} times" if running.lost > 1 else ""
-            self._end_early(running, TrialState.FAIL, f"{reason}{times}", "failed")
+            self._end_early(running, "failed", f"{reason}{times}", by_machine=True)
             self._check_failures(reason)
         else:
             self._observe(Note(f"Trial {running.number} goes on from epoch {len(running.curve)}: {reason}."))
@@ -233,7 +229,8 @@ class Coordinator:
                 continue
             now, peak = self._crew.memory(number)
             running.peak = max(running.peak, peak)
-            seconds = sum(result.seconds for result in running.curve) + self._crew.busy_seconds(number)
+            heard = [message.result for message in running.inbox if isinstance(message, EpochReport)]
+            seconds = sum(result.seconds for result in [*running.curve, *heard]) + self._crew.busy_seconds(number)
             memory, trial_time = self._settings.memory, self._settings.trial_time
             reason = ""
             if memory is not None and now > memory * MIB:
@@ -241,8 +238,8 @@ class Coordinator:
             elif trial_time is not None and seconds > trial_time:
                 reason = f"trained {seconds:.0f} s, over trial_time = {trial_time:.0f}"
             if reason:
-                self._crew.kill(number)  # it may hang, and gives no memory back
-                self._end_early(running, TrialState.FAIL, reason, "failed")
+                self._crew.kill(number, reason)  # it may hang, and gives no memory back
+                self._end_early(running, "failed", reason, by_machine=True)
                 self._check_failures(reason)
 
     # Handling: in order.
@@ -264,7 +261,7 @@ class Coordinator:
         self._now = max(self._now, running.due)
         message = running.inbox.popleft()
         if isinstance(message, Failed):
-            self._end_early(running, TrialState.FAIL, message.reason, "failed")
+            self._end_early(running, "failed", message.reason)
             self._check_failures(message.reason)
             return
         result, trial = message.result, running.trial
@@ -275,7 +272,7 @@ class Coordinator:
         elif may_stop(self._study.pruner, result.epoch):
             if trial.should_prune():
                 reason = f"stopped after epoch {result.epoch}: behind the others at this rung"
-                self._end_early(running, TrialState.PRUNED, reason, "pruned")
+                self._end_early(running, "pruned", reason)
             else:
                 trial.set_user_attr("went_on", result.epoch)
                 self._answer(running.number)
@@ -298,11 +295,12 @@ class Coordinator:
 
     # Telling.
 
-    def _end_early(self, running: Running, state: TrialState, reason: str, stopped_by: str) -> None:
-        running.trial.set_user_attr("reason", reason)
-        running.trial.set_user_attr("stopped_by", stopped_by)
+    def _end_early(self, running: Running, word: str, reason: str, *, by_machine: bool = False) -> None:
         self._store_curve(running)
-        self._end(running, state)
+        if by_machine:
+            running.trial.set_user_attr("by_machine", True)
+        decide(running.trial, word, reason)
+        self._end(running, STATES[word])
 
     def _store_curve(self, running: Running) -> None:
         trial = running.trial

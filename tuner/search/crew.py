@@ -57,8 +57,8 @@ class _Member:
     dropped: int | None = None
     """The job that was taken from it; it is free again when it says so."""
     patience: float = 0.0
-    stuck_since: float | None = None
-    """``time.monotonic()`` when its checkpoint could first not be written."""
+    stuck: float | None = None
+    """For how many seconds its checkpoint could not be written."""
     surplus: bool = False
     """Another worker has its place: it ends when it is heard again."""
     silence: float = 0.0
@@ -106,11 +106,11 @@ class Crew:
     @property
     def stuck(self) -> bool:
         """Tell whether a checkpoint cannot be written: nothing new is to be started."""
-        return any(member.stuck_since is not None for member in self._members.values())
+        return any(member.stuck is not None for member in self._members.values())
 
     def waits(self, number: int) -> bool:
         """Tell whether the training's worker waits: for an answer, or for room on the disk."""
-        return any(member.answers_due or member.stuck_since is not None for member in self._of(number))
+        return any(member.answers_due or member.stuck is not None for member in self._of(number))
 
     def busy_seconds(self, number: int) -> float:
         """Return for how long the training has been running since it was last told to go on."""
@@ -145,13 +145,22 @@ class Crew:
         """Take the training from its worker, which is free again when it has heard so."""
         for member in self._of(number):
             member.dropped, member.job = member.job.job, None  # type: ignore[union-attr]
-            member.silence, member.answers_due, member.stuck_since = 0.0, False, None
+            member.silence, member.answers_due, member.stuck = 0.0, False, None
             self._executor.send(member.worker, Stop(member.dropped))
 
-    def kill(self, number: int) -> None:
-        """End the training's worker: it may not hear anything else."""
+    def drop_those_that_wait(self) -> None:
+        """Take the trainings whose workers wait, for an answer or for room: they have nothing unsaved."""
+        for number in self.training:
+            if self.waits(number):
+                self.drop(number)
+
+    def kill(self, number: int, reason: str) -> None:
+        """End the training's worker, for its training's sake: it may not hear anything else."""
         for member in self._of(number):
-            self._give_up(member)
+            self._executor.kill(member.worker)
+            del self._members[member.worker]
+            replacement = self._start_another()
+            self._observe(Note(f"Worker {member.worker} was ended ({reason}); worker {replacement} takes its place."))
 
     # Listening.
 
@@ -176,6 +185,7 @@ class Crew:
         match message:
             case Ready():
                 member.ready, member.ready_size = True, self._executor.memory(member.worker) or 0
+                self._lost_at_start = 0
             case Lost():
                 return self._replace(member, message)
             case _:
@@ -208,9 +218,9 @@ class Crew:
     def _note_stuck(self, member: _Member, message: Built | Stuck | EpochReport | Done | Failed) -> None:
         before = self.stuck
         if not isinstance(message, Stuck):
-            member.stuck_since = None
-        elif member.stuck_since is None:
-            member.stuck_since = time.monotonic()
+            member.stuck = None
+        elif member.stuck is None:
+            member.stuck = 0.0
         if self.stuck and not before:
             reason = message.reason if isinstance(message, Stuck) else ""
             self._observe(Note(f"A checkpoint cannot be written: {reason}. Nothing new starts; waiting for room …"))
@@ -218,8 +228,7 @@ class Crew:
             self._observe(Note("Checkpoints can be written again: going on."))
 
     def _check_disk(self) -> None:
-        since = [member.stuck_since for member in self._members.values() if member.stuck_since is not None]
-        if since and time.monotonic() - min(since) > DISK_PATIENCE_SECONDS:
+        if max((member.stuck or 0.0 for member in self._members.values()), default=0.0) > DISK_PATIENCE_SECONDS:
             raise EnvironmentProblem(
                 f"a checkpoint could not be written for {DISK_PATIENCE_SECONDS:.0f} s",
                 hint="nothing is lost: make room on the disk of --out, then '--resume' goes on",
@@ -241,7 +250,10 @@ class Crew:
             if member.free or member.answers_due:
                 continue
             member.silence += seconds
-            member.busy += seconds
+            if member.stuck is None:
+                member.busy += seconds
+            else:
+                member.stuck += seconds
             limit = max(self._heartbeat, member.patience) if member.ready else START_SECONDS
             if member.silence <= limit:
                 continue

@@ -17,7 +17,7 @@ from tuner.records import Value
 from tuner.runs import Outputs, cores, make_writable, only_one
 from tuner.search.samplers import make_sampler
 from tuner.search.storage import open_storage
-from tuner.search.study import StudyFacts, free_name, is_stillborn, latest_study, load_study, study_names
+from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
 from tuner.training.configuration import check_space
@@ -80,23 +80,34 @@ def _open(request: Request, taken: Sequence[str]) -> Opened:
     outputs = Outputs.of(request.out, request.storage)
     if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
         raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
-    if request.resume and not (request.space and _nothing_to_resume(request, outputs)):
-        return _reopen(request, outputs)
-    return _open_new(request, outputs, taken)
+    if not request.resume:
+        return _open_new(request, outputs, taken)
+    begun = _begun_in_vain(request, outputs) if request.space else ""
+    if begun is None:
+        return _open_new(request, outputs, taken)
+    if begun:
+        return _open_new(dataclasses.replace(request, study=begun), outputs, taken)
+    return _reopen(request, outputs)
 
 
-def _nothing_to_resume(request: Request, outputs: Outputs) -> bool:
-    """Tell whether the study was never begun: a search that died before it is resumed by beginning."""
+def _begun_in_vain(request: Request, outputs: Outputs) -> str | None:
+    """Return the study that a search died over before it was made, "" when there is one to resume, None for neither.
+
+    What was begun and not made is resumed by beginning it.
+    """
     if outputs.database is not None and not outputs.database.exists():
-        return True
+        return None
     storage = open_storage(outputs, create=False)
+    names = study_names(storage)
     if request.study is not None:
-        return request.study not in study_names(storage) or _never_begun(storage, outputs, request.study)
-    try:
-        latest_study(storage, read_checked(request.space or DEFAULT_SPACE, request.changes).space.name)
-    except StudyError:
-        return True
-    return False
+        return "" if request.study in names and not _never_begun(storage, outputs, request.study) else None
+    space = read_checked(request.space or DEFAULT_SPACE, request.changes).space.name
+    for name in reversed(names):
+        if re.fullmatch(rf"{re.escape(space)}-\d+", name) and _never_begun(storage, outputs, name):
+            return name
+        if is_of_space(storage, name, space):
+            return ""
+    return None
 
 
 def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: str) -> bool:
@@ -151,6 +162,8 @@ def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, reque
     said: dict[str, Value] = {key: value for key, value in request.settings.items() if value is not None}
     set_now = {change.partition("=")[0].strip().removeprefix("search.") for change in request.changes}
     said |= {key: getattr(space_file.settings, key) for key in set_now if hasattr(space_file.settings, key)}
+    if said.get("workers") == "auto" and facts.settings.deterministic:
+        del said["workers"]  # the number that it was then
     for key in (*BINDING, *(["workers"] if facts.settings.deterministic else [])):
         if key in said and said[key] != getattr(facts.settings, key):
             raise StudyError(

@@ -78,10 +78,23 @@ class WholeSpaceQmc(QMCSampler):
         with experimental():
             super().__init__(qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False)
         self._distributions = distributions
+        self._number = 0
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return the whole space; parameters that turn out inactive are not asked for."""
         return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the point of the trial's number."""
+        self._number = trial.number
+        return super().sample_relative(study, trial, search_space)
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:  # noqa: ARG002
+        # Optuna counts points in the study, before their values are stored: a search that dies between two values
+        # would go on with another point.
+        return self._number
 
 
 class GridPoints(BaseSampler):

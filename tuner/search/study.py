@@ -137,6 +137,12 @@ def latest_study(storage: optuna.storages.BaseStorage, space: str | None = None)
     )
 
 
+def is_of_space(storage: optuna.storages.BaseStorage, name: str, space: str) -> bool:
+    """Tell whether a study is one of ours of ``space``."""
+    facts = _facts_or_none(storage, name)
+    return facts is not None and facts.space_name == space
+
+
 def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:
     """Return the path of a study's page in Optuna Dashboard, or of the list of all. Raises StudyError."""
     if name is None:
@@ -179,6 +185,8 @@ def summary_of(trial: FrozenTrial) -> TrialSummary:
     attrs = trial.user_attrs
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     state = attrs.get("stopped_by", states[trial.state]) if trial.state in states else "running"
+    if trial.state == TrialState.COMPLETE and state != "duplicate":
+        state = "complete"
     values: Values = attrs.get("values", dict(trial.params))
     cost = Cost(attrs["parameters"], attrs["multiply_adds"]) if "parameters" in attrs else None
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
@@ -193,6 +201,7 @@ def summary_of(trial: FrozenTrial) -> TrialSummary:
         enqueued=bool(attrs.get("start_with")),
         attempts=attrs.get("attempts", 1),
         peak_memory=attrs.get("peak_memory"),
+        by_machine=bool(attrs.get("by_machine")),
     )
 
 
@@ -210,11 +219,13 @@ def why_no_winner(trials: Sequence[TrialSummary]) -> str:
     return f"no trial was trained to its last epoch ({counts}{last})"
 
 
-def left_running(study: optuna.Study) -> list[optuna.Trial]:
-    """Return the trials that a dead or interrupted search left RUNNING, by number: they are taken up as they are."""
-    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    # Optuna's own way to take a trial up again needs its id.
-    return [optuna.Trial(study, trial._trial_id) for trial in left]  # noqa: SLF001
+def left_running(study: optuna.Study) -> Iterator[optuna.Trial]:
+    """Yield the trials that a dead or interrupted search left RUNNING, by number: they are taken up as they are.
+
+    One by one: each prepares the sampler for itself.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        yield optuna.Trial(study, trial._trial_id)  # noqa: SLF001  # Optuna's own way needs the id
 
 
 def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:

@@ -6,6 +6,7 @@ file. Two epochs are kept: when the newer file is damaged, the older one is used
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -50,18 +51,20 @@ class Checkpoints:
             file.write(MAGIC)
             file.write(_digest(body))
             file.write(body)
-        for old in self._files()[KEPT_EPOCHS:]:
+        for old in _files(self.folder)[KEPT_EPOCHS:]:
             old.unlink(missing_ok=True)
 
     def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401
         """Put the newest whole state into ``network`` and ``optimizer`` (built) and return its curve, or []."""
-        for path in self._files():
+        for path in _files(self.folder):
             try:
                 curve, weights, slots = read_checkpoint(path, self.key)
                 _check_shapes(weights, network.get_weights())
                 _check_shapes(slots, optimizer.variables)
             except Damaged as problem:
-                print(f"{path.name} is left out: {problem}", flush=True)  # noqa: T201  # into the worker's log
+                with contextlib.suppress(OSError):  # the disk that the log is on may be full
+                    print(f"{path.name} is left out: {problem}", flush=True)  # noqa: T201  # into the worker's log
+                path.unlink(missing_ok=True)  # or its number would keep the epochs to come from being kept
                 continue
             network.set_weights(weights)
             for slot, value in zip(optimizer.variables, slots, strict=True):
@@ -69,9 +72,10 @@ class Checkpoints:
             return curve
         return []
 
-    def _files(self) -> list[Path]:
-        """Return the files, newest first."""
-        return sorted(self.folder.glob("epoch-*.ckpt"), reverse=True)
+
+def epochs_kept(folder: Path) -> int:
+    """Return the last epoch that a checkpoint in ``folder`` is of, by its name; 0 without one."""
+    return int(files[0].stem.removeprefix("epoch-")) if (files := _files(folder)) else 0
 
 
 def read_checkpoint(
@@ -96,6 +100,11 @@ def read_checkpoint(
         counts = {kind: sum(name.startswith(kind) for name in saved.files) for kind in ("weight_", "slot_")}
         weights, slots = ([saved[f"{kind}{k}"] for k in range(count)] for kind, count in counts.items())
     return [EpochResult(**row) for row in about["curve"]], weights, slots
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the checkpoints, newest first."""
+    return sorted(folder.glob("epoch-*.ckpt"), reverse=True)
 
 
 def _check_shapes(found: Sequence[npt.NDArray[Any]], wanted: Iterable[Any]) -> None:
