@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -38,6 +39,8 @@ ROAD = "tuner.training.pipeline:TensorFlowRoad."
 TRIAL = "optuna.trial._trial:Trial."
 STUDY = "optuna.study.study:Study."
 REPLACE = "pathlib:Path.replace"
+
+LOCKED_SECONDS = 61
 
 COMMON = ("--workers", 2, "--seed", 0, "--deterministic", "--keep", 100)
 UNPRUNED = ("--trials", 21, "--pruner", "none")
@@ -436,6 +439,26 @@ def test_a_system_clock_that_jumps_an_hour_either_way_changes_nothing(halved: Se
     assert ended.code == 0, ended.err
     assert search.fired() == {"ahead", "behind", "a worker"}
     assert search.report()["wall_seconds"]["total"] < 600
+    assert_same_end(halved, search)
+
+
+def test_a_database_that_another_program_locks_for_a_minute_does_not_end_the_search(halved: Search) -> None:
+    search = again(halved, "locked")
+
+    running = search.start()
+    running.wait_for("trial 1 starts")
+    with contextlib.closing(
+        sqlite3.connect(search.folder / "results" / "studies.db", timeout=30, isolation_level=None)
+    ) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(LOCKED_SECONDS)
+        said = running.said
+        other.execute("ROLLBACK")
+    ended = running.ended()
+
+    assert ended.code == 0, ended.err
+    assert "is locked by another program" in said
+    assert said.count("is locked by another program") <= 1 + LOCKED_SECONDS // 30
     assert_same_end(halved, search)
 
 
