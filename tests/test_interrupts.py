@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -106,7 +105,11 @@ def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_p
 
     assert heard[0][0] == number
     assert isinstance(heard[0][1], Ready)
-    os.kill(executor._workers[number].process.pid, signal.SIGKILL)
+    process = executor._workers[number].process
+    for polite in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the coordinator's to heed
+        process.send_signal(polite)
+    assert executor.receive(0.5) == []
+    process.kill()
     lost = executor.receive(5.0)
     assert lost == [(number, Lost("the worker process was ended by SIGKILL"))]
     executor.close()

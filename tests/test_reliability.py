@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem
 from tuner.evaluation.refit import Refitted, refit
-from tuner.records import EpochResult, Note, RefitEpochEnded, TrialSummary
+from tuner.records import EpochResult, Note, RefitEpochEnded, TrialEnded, TrialSummary
 from tuner.runs import Interruption
 from tuner.search import crew
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, RefitPlan, plan_refit
@@ -559,3 +559,25 @@ def test_the_checkpoints_of_the_best_stay_and_those_of_running_trials(tmp_path: 
     shelf.tidy([*best, TrialSummary(5, "pruned", {}, 0.99)])  # trial 6 still runs
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial-00001", "trial-00004", "trial-00006"]
+
+
+def test_a_deterministic_search_that_is_interrupted_whenever_a_trial_ends_goes_on_the_same(
+    tmp_path: Path, small: Source
+) -> None:
+    whole = told(search(Bench(tmp_path / "whole", small), DETERMINISTIC, Shuffled(0), workers=3))
+    bench = Bench(tmp_path / "cut", small)
+
+    class Interrupting(list):
+        def append(self, event: object) -> None:
+            bench.interruption.asked |= isinstance(event, TrialEnded)
+            super().append(event)
+
+    bench.events = Interrupting()
+    rounds = 0
+    while len([trial for trial in bench.study(DETERMINISTIC)[0].trials if trial.state.is_finished()]) < len(whole):
+        bench.interruption.asked = False
+        search(bench, DETERMINISTIC, Shuffled(rounds), workers=3)
+        rounds += 1
+
+    assert rounds > 5
+    assert told(bench.study(DETERMINISTIC)[0]) == whole

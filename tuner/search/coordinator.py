@@ -252,7 +252,7 @@ class Coordinator:
         """
         if not self._settings.deterministic:
             return next((running for running in self._running.values() if running.inbox), None)
-        if self._pausing or self._crew.stuck:
+        if self._interruption.asked or self._crew.stuck:
             return None
         first = min(self._running.values(), key=lambda running: (running.due, running.number), default=None)
         return first if first and first.inbox else None

@@ -234,7 +234,9 @@ def end_with(descriptor: int) -> None:
 
 def main() -> None:
     """Serve the socket whose file descriptor is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
+    # They are the coordinator's, also where a container sends them to every process: it lets the epochs end.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     descriptor = int(sys.argv[1])
     end_with(descriptor)
     with contextlib.suppress(OSError):  # where memory runs out, the kernel is to end a worker, not the search
