@@ -10,7 +10,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -261,15 +260,16 @@ def test_a_disk_that_stays_full_ends_in_one_line_and_loses_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [("555", "644"), ("755", "444")], ids=["folder", "file"])
-def test_a_database_that_was_made_read_only_is_waited_for(folder_mode: str, file_mode: str) -> None:
+def test_a_database_that_was_made_read_only_is_waited_for(folder_mode: str, file_mode: str, tmp_path: Path) -> None:
     script = (
         SEARCH
         + """
-    import alembic.command, alembic.config, alembic.migration, alembic.script
-    import sqlalchemy.dialects.sqlite, sqlalchemy.orm
-    if os.getuid() == 0:  # to whom no folder is read-only
-        os.chown(".", 65534, -1)
-        os.setuid(65534)
+    if os.getuid() == 0:  # to whom no folder is read-only, but by the capabilities 1 and 2 (DAC_OVERRIDE, DAC_READ_SEARCH)
+        import ctypes
+        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capget(header, sets) == 0
+        sets[0] &= ~0b110
+        assert ctypes.CDLL(None).capset(header, sets) == 0
     storage, study = open_study()
     trial = study.ask()
     def permit(folder, file):
@@ -289,9 +289,8 @@ def test_a_database_that_was_made_read_only_is_waited_for(folder_mode: str, file
     """
     )
 
-    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which is root's alone when root tests
-        said = json.loads(heard(python(script, folder_mode, file_mode, folder=Path(folder))))
-        found = stored(Path(folder))
+    said = json.loads(heard(python(script, folder_mode, file_mode, folder=tmp_path)))
+    found = stored(tmp_path)
 
     assert said == ["studies.db cannot be written: attempt to write a readonly database; waiting"] * 2
     assert found == [(0, "RUNNING", {1: 0.5})]
