@@ -40,6 +40,7 @@ from tuner.runs import (
     draft_of,
     folder_bytes,
     machine,
+    resume_command,
     sweep_drafts,
     write_json,
     write_text,
@@ -124,6 +125,8 @@ class _Run:
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
                 self.observe(Note(f"There is no study '{self.opened.name}' to resume: it begins."))
+            elif self.opened.resumed and self.request.study is None:
+                self.observe(Note(f"Going on with '{self.opened.name}', the latest; --study names another one."))
             study, study_facts = self._study(source)
             write_text(self.folder / "space.toml", study_facts.space_text)
             with self._interruptible():
@@ -137,7 +140,9 @@ class _Run:
                     raise KeyboardInterrupt
                 winner = best_trial(trials)
                 if winner is None:
-                    hint = f"'tuner search --resume --study {self.opened.name}' goes on"
+                    total, counted = settings.total_trials, sum(trial.counted for trial in trials)
+                    more = ["--trials", str(counted + counted)] if total is not None and counted >= total else []
+                    hint = f"'{resume_command(self.opened.outputs, self.opened.name, *more)}' goes on"
                     raise SearchError(why_no_winner(trials), hint=hint)
                 document, refitted = self._refit(facts, winner, timekeeper, crew, shelf)
         shelf.tidy(trials)  # a worker that was stopped may have written one more

@@ -64,6 +64,14 @@ def make_writable(folder: Path) -> None:
         ) from None
 
 
+def resume_command(outputs: Outputs, study: str, *more: str) -> str:
+    """Return what to type to go on with ``study``, from the folder where this was typed."""
+    where = [] if str(outputs.folder) == "results" else ["--out", str(outputs.folder)]
+    if outputs.storage != Outputs.of(str(outputs.folder), None).storage:
+        where += ["--storage", without_password(outputs.storage)]
+    return shlex.join(["tuner", "search", "--resume", "--study", study, *where, *more])
+
+
 @dataclass
 class Interruption:
     """A wish to end the run, set by a signal and looked at where the run can stop without losing anything."""

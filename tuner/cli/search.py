@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -71,7 +70,7 @@ def search(  # noqa: PLR0913  # every option is one parameter
     """
     from tuner.console import screens
     from tuner.experiment import run_search
-    from tuner.runs import Outputs
+    from tuner.runs import Outputs, resume_command
     from tuner.search.request import Request
 
     if deterministic and time:
@@ -104,13 +103,10 @@ def search(  # noqa: PLR0913  # every option is one parameter
         try:
             report = run_search(request, observe, interruption)
         except KeyboardInterrupt:
-            where = [*(["--out", out] if out != "results" else []), *(["--storage", storage] if storage else []),
-                     *(["--no-refit"] if no_refit else [])]  # fmt: skip
             again = "nothing was started"
             if observe.study:
-                again = (
-                    f"'{shlex.join(['tuner', 'search', '--resume', '--study', observe.study, *where])}' goes on with it"
-                )
+                more = ["--no-refit"] if no_refit else []
+                again = f"'{resume_command(Outputs.of(out, storage), observe.study, *more)}' goes on with it"
             raise InterruptedByUser(observe.summary("Interrupted."), hint=again) from None
     if json:
         screens.print_json(report)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 from tuner.errors import SearchError
 from tuner.records import TrialSummary
 from tuner.reporting.report import Document, read_report, winner_document
-from tuner.runs import Outputs
+from tuner.runs import Outputs, resume_command
 from tuner.search.storage import open_storage
 from tuner.search.study import (
     StudyFacts,
@@ -30,14 +28,14 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     trials = summaries(study)
     winner = best_trial(trials)
     if winner is None:
-        hint = f"'tuner search --resume --study {name}' goes on"
+        hint = f"'{resume_command(outputs, name)}' goes on"
         raise SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
     folder = outputs.run_folder(name)
     report = read_report(folder) or {}
     refit = refit_of(report, facts, winner) if (folder / "model.keras").exists() else None
     # As many trials as there are: the search is over at once, and the refit follows.
     counted = sum(trial.counted for trial in trials)
-    resume = f"tuner search --resume --study {shlex.quote(name)} --trials {counted}"
+    resume = resume_command(outputs, name, "--trials", str(counted))
     missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
     return {
         **{key: report.get(key) for key in ("versions", "seed", "data", "classes", "input_shape")},

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.errors import StudyError
+from tuner.errors import SpaceError, StudyError
 from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
 from tuner.runs import Outputs
 from tuner.space.parameters import Fixed, Space
@@ -118,7 +118,11 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.
     raw = study.user_attrs.get(FACTS)
     if raw is None:
         raise StudyError(f"study '{name}' was not made by tuner", hint="'tuner studies' lists those that were")
-    return study, _from_json(raw)
+    try:
+        return study, _from_json(raw)
+    except (SpaceError, TypeError, KeyError, ValueError) as error:
+        said = f"study '{name}' has settings that this version of tuner does not read: {error}"
+        raise StudyError(said, hint="the version that made it does; or start a new study") from None
 
 
 def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
@@ -230,7 +234,9 @@ def left_running(study: optuna.Study) -> Iterator[optuna.Trial]:
 
 def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:
     raw = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(FACTS)
-    return None if raw is None else _from_json(raw)
+    with contextlib.suppress(SpaceError, TypeError, KeyError, ValueError):  # of another version of ours
+        return None if raw is None else _from_json(raw)
+    return None
 
 
 def _to_json(facts: StudyFacts) -> str:

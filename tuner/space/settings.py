@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
@@ -70,8 +71,8 @@ class SearchSettings:
             "trial_time",
         ):
             value = getattr(self, name)
-            if not isinstance(value, str | None) and not value > 0:
-                raise SpaceError(f"search.{name} = {value} must be above 0")
+            if not isinstance(value, str | None) and not 0 < value < math.inf:
+                raise SpaceError(f"search.{name} = {value} must be above 0, and finite")
         for name in ("seed", "startup_trials", "keep", "retries"):
             if getattr(self, name) < 0:
                 raise SpaceError(f"search.{name} = {getattr(self, name)} must not be negative")
