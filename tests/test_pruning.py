@@ -39,8 +39,9 @@ def _retrained(trial: TrialSummary, source: Source) -> float:
 def test_the_pruner_stops_a_third_and_three_that_it_stopped_do_not_beat_the_winner(
     tuner: Callable[..., Done], tmp_path: Path, fashion: Source
 ) -> None:
+    # Without --deterministic each run is another search: what is stopped, and what wins, depends on who came first.
     searched = tuner("search", "tiny", "--trials", TRIALS, "--epochs", EPOCHS, "--set", f"search.train_images={TRAIN_IMAGES}",
-                     "--seed", 0, "--no-refit", "--json", timeout=1000)  # fmt: skip
+                     "--seed", 0, "--deterministic", "--no-refit", "--json", timeout=1000)  # fmt: skip
     assert searched.code == 0, searched.err
     study, _ = load_study(open_storage(Outputs.of(str(tmp_path / "results"), None), create=False), "tiny-1")
     trials = summaries(study)
