@@ -85,7 +85,7 @@ def search(*, checkpoints: bool, images: int, epochs: int) -> Cost:
                    "--set", f"search.train_images={images}", "--workers", "2", "--no-refit", "--pruner", "none", "-q",
                    "--out", "out"]  # fmt: skip
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
         wall = time.monotonic() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         parts = [
@@ -114,13 +114,13 @@ def main() -> None:
         walls.append(on.wall / off.wall)
         cpus.append(on.cpu / off.cpu)
         shares.append((on.save + on.beat) / on.fit)
-        print(  # noqa: T201
+        print(
             f"pair {pair}: with {on.wall:.1f} s wall, {on.cpu:.1f} s CPU; without {off.wall:.1f} s, {off.cpu:.1f} s; "
             f"of {on.fit:.1f} s training {on.save:.3f} s checkpoints and {on.beat:.3f} s beats "
             f"({100 * shares[-1]:.2f} %); coordinator {on.coordinator_cpu:.2f} and {off.coordinator_cpu:.2f} s CPU",
             flush=True,
         )
-    print(  # noqa: T201
+    print(
         f"median: {100 * statistics.median(shares):.2f} % of the training time; with to without "
         f"{statistics.median(walls):.3f} wall, {statistics.median(cpus):.3f} CPU"
     )

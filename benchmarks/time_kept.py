@@ -21,8 +21,8 @@ from tuner.data.sources import PARTS, find, parse_idx, read_bytes
 SLOW_WORKER = """
 import time
 from tuner.search import worker
-from tuner.training import pipeline
-real = pipeline.TensorFlowRoad.epoch
+from tuner.training import compiled
+real = compiled.CompiledRoad.epoch
 def epoch(self, *args):
     start = time.monotonic()
     try:
@@ -30,12 +30,12 @@ def epoch(self, *args):
     finally:
         if not self.validates:
             time.sleep(({factor} - 1) * (time.monotonic() - start))
-made = pipeline.TensorFlowRoad.__init__
+made = compiled.CompiledRoad.__init__
 def init(self, network, images, recipe):
     made(self, network, images, recipe)
     self.validates = len(images.val) > 0
-pipeline.TensorFlowRoad.__init__ = init
-pipeline.TensorFlowRoad.epoch = epoch
+compiled.CompiledRoad.__init__ = init
+compiled.CompiledRoad.epoch = epoch
 worker.main()
 """
 SEARCH = "from tuner.search.executors import local; local.COMMAND = {worker!r}; from tuner.cli import main; main()"
@@ -67,14 +67,14 @@ def main() -> None:
                 f"--data data --json --time {asked.time}s --epochs 4 --refit-epochs 400 --refit-seeds 4 --workers 2"
             )
             command = [sys.executable, "-c", code, "search", "tiny", *options.split()]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             wall = time.monotonic() - start
         if done.returncode:
-            print(f"refit {factor} times as slow: exit {done.returncode}: {done.stderr.strip()}")  # noqa: T201
+            print(f"refit {factor} times as slow: exit {done.returncode}: {done.stderr.strip()}")
             continue
         report = json.loads(done.stdout)
         refit, seconds = report["refit"], report["wall_seconds"]
-        print(  # noqa: T201
+        print(
             f"refit {factor} times as slow: {wall:.1f} s of {asked.time} s (search {seconds['search']:.1f}, "
             f"refit {seconds['refit']:.1f}), {refit['epochs']} epochs, {len(refit['seeds'])} seeds: "
             f"{refit['note'] or 'nothing cut'}",

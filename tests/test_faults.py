@@ -35,8 +35,9 @@ WORKER = "tuner.search.worker:Worker."
 CREW = "tuner.search.crew:Crew."
 COORDINATOR = "tuner.search.coordinator:Coordinator."
 CHECKPOINTS = "tuner.training.checkpoint:Checkpoints."
-ROAD = "tuner.training.pipeline:TensorFlowRoad."
-TRIAL = "optuna.trial._trial:Trial."
+ROAD = "tuner.training.compiled:CompiledRoad."
+LEDGER = "tuner.search.ledger:Ledger."
+STORAGE = "tuner.search.storage:PatientStorage."
 STUDY = "optuna.study.study:Study."
 REPLACE = "pathlib:Path.replace"
 
@@ -91,28 +92,47 @@ REFIT_DEATHS: tuple[dict[str, Fault], ...] = (
 
 # One command after the other dies at the next of these.
 COORDINATOR_DEATHS: dict[str, Fault] = {
-    "study made, and nothing in it": {"at": "optuna.study.study:create_study", "when": "after"},
-    "known-good entries waiting": {"at": STUDY + "enqueue_trial", "when": "after"},
+    "study made, and nothing in it": {
+        "at": "optuna.study.study:create_study",
+        "when": "after",
+        "caller": "create_study",
+    },
+    "known-good entries waiting": {"at": STUDY + "enqueue_trial", "when": "after", "caller": "create_study"},
     "facts not stored": {"at": STUDY + "set_user_attr", "key": "tuner"},
     "facts stored": {"at": STUDY + "set_user_attr", "when": "after", "key": "tuner"},
-    "before ask": {"at": STUDY + "ask"},
-    "after ask": {"at": STUDY + "ask", "when": "after"},
-    "between two suggests": {"at": TRIAL + "_suggest", "when": "after", "nth": 9},
-    "values stored": {"at": TRIAL + "set_user_attr", "when": "after", "key": "values", "nth": 2},
+    # The first trial waited in the queue: it is taken from there, and written piece by piece.
+    "before ask": {"at": LEDGER + "ask"},
+    "taken from the queue": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "RUNNING"},
+    "between two values": {"at": STORAGE + "_set_trial_param", "when": "after", "nth": 2},
+    "values stored": {"at": STORAGE + "set_trial_user_attr", "when": "after", "key": "values"},
+    # The others are drawn in memory and stored whole.
+    "drawn, not stored": {"at": STORAGE + "_create_new_trial"},
+    "stored whole": {"at": STORAGE + "_create_new_trial", "when": "after"},
     "before the hand-out": {"at": CREW + "hand"},
     "handed out": {"at": CREW + "hand", "when": "after", "nth": 2},
-    "before the report": {"at": TRIAL + "report"},
-    "reported": {"at": TRIAL + "report", "when": "after"},
-    "told to go on, not stored": {"at": TRIAL + "set_user_attr", "key": "went_on"},
-    "going on stored, not answered": {"at": TRIAL + "set_user_attr", "when": "after", "key": "went_on"},
+    "before the pruner is asked": {"at": LEDGER + "stops"},
+    "told to go on, not stored": {"at": LEDGER + "stops", "when": "after", "result": False},
+    "going on stored, not answered": {"at": STORAGE + "set_trial_intermediate_value", "when": "after"},
     "answered": {"at": COORDINATOR + "_answer", "when": "after", "caller": "_handle"},
-    "before a complete trial is told": {"at": STUDY + "tell", "state": "COMPLETE"},
-    "a complete trial is told": {"at": STUDY + "tell", "when": "after", "state": "COMPLETE"},
-    "before a pruned trial is told": {"at": STUDY + "tell", "state": "PRUNED"},
-    "a pruned trial is told": {"at": STUDY + "tell", "when": "after", "state": "PRUNED"},
+    "told to stop, not stored": {"at": LEDGER + "stops", "when": "after", "result": True},
+    "a pruned trial's end stored, not its last report": {
+        "at": STORAGE + "set_trial_user_attr",
+        "when": "after",
+        "key": "pruned",
+    },
+    "before a pruned trial is told": {"at": STORAGE + "set_trial_state_values", "state": "PRUNED"},
+    "a pruned trial is told": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "PRUNED"},
+    "asking the model": {"at": "tuner.search.samplers:PerTrial.sample_relative", "when": "after", "result": True},
+    "before a complete trial's end is stored": {"at": STORAGE + "set_trial_user_attr", "key": "complete"},
+    "a complete trial's end stored, not its last report": {
+        "at": STORAGE + "set_trial_user_attr",
+        "when": "after",
+        "key": "complete",
+    },
+    "before a complete trial is told": {"at": STORAGE + "set_trial_state_values", "state": "COMPLETE"},
+    "a complete trial is told": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "COMPLETE"},
     "before the checkpoints are tidied": {"at": "tuner.search.shelf:Shelf.tidy", "nth": 2},
     "checkpoints tidied": {"at": "tuner.search.shelf:Shelf.tidy", "when": "after", "nth": 2},
-    "asking the model": {"at": TRIAL + "_suggest", "when": "after", "nth": 3},
     "searched, not refitted": {"at": COORDINATOR + "run", "when": "after"},
     "during the refit": {"at": "tuner.evaluation.refit:_Refit._handle", "kind": "EpochReport", "nth": 3},
     "before the score": {"at": "tuner.evaluation.score:score"},
@@ -289,7 +309,7 @@ def test_a_trial_that_goes_wrong_fails_with_the_reason(trial: int, said: str, ca
     found = capped.trials()[trial]
 
     assert found["state"] == "FAIL"
-    assert said in found["attributes"]["reason"]
+    assert said in found["attributes"]["failed"]["reason"]
 
 
 def test_trials_beside_one_that_goes_wrong_are_unharmed(unpruned: Search, capped: Search) -> None:

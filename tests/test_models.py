@@ -11,7 +11,7 @@ import pytest
 
 from tuner.errors import SpaceError
 from tuner.models.cnn import build_network, whole_model
-from tuner.models.layers import TrainingBatchNorm
+from tuner.models.layers import TrainingBatchNorm, TrainingDropout
 from tuner.space.reader import read_space
 from tuner.training.configuration import read_configuration
 
@@ -81,3 +81,26 @@ def test_the_model_that_leaves_takes_raw_pixels_and_gives_the_trained_networks_p
     expected = keras.ops.softmax(network(images.astype("float32"), training=False))
     np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
     assert not any("Training" in type(layer).__name__ for layer in loaded.layers)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (64, 7, 7, 5), (200, 501)])
+def test_training_dropout_drops_the_rate_scales_up_the_rest_and_takes_another_rate(shape: tuple[int, ...]) -> None:
+    layer = TrainingDropout(0.25, seed=1)
+    ones = np.ones(shape, dtype=np.float32)
+
+    first, second = (np.asarray(layer(ones, training=True)) for _ in range(2))
+    layer.rate_now.assign(0.6)
+    third = np.asarray(layer(ones, training=True))
+
+    for found, rate in ((first, 0.25), (second, 0.25), (third, 0.6)):
+        assert set(np.unique(found)) <= {np.float32(0.0), np.float32(1.0) / (np.float32(1.0) - np.float32(rate))}
+        assert abs((found == 0).mean() - rate) < 4 * (rate * (1 - rate) / ones.size) ** 0.5 + 2**-16
+    assert ones.size < 10 or not np.array_equal(first == 0, second == 0)
+    assert np.array_equal(layer(ones, training=False), ones)
+
+
+def test_neighbouring_activations_are_dropped_independently() -> None:
+    dropped = np.asarray(TrainingDropout(0.5, seed=3)(np.ones((1000, 1000), np.float32), training=True)).ravel() == 0
+
+    for distance in (1, 2, 3, 1000):
+        assert abs(np.corrcoef(dropped[:-distance], dropped[distance:])[0, 1]) < 0.005

@@ -24,13 +24,21 @@ def _retrained(trial: TrialSummary, source: Source) -> float:
     from tuner.models.cnn import build_network
     from tuner.training.configuration import read_configuration
     from tuner.training.fit import fit
+    from tuner.training.stock import make_road
 
     images = read_split(source, TRAIN_IMAGES)
     configuration = read_configuration(trial.values)
     seed = seed_for(0, "trial", trial.number)
     plan = configuration.plan(source.input_shape, images.classes)
     network = build_network(plan, scale=images.scale, l2=configuration.recipe.l2, seed=seed_for(seed, "weights"))
-    curve = fit(network, images, configuration.recipe, epochs=EPOCHS, seed=seed, after_epoch=lambda _: True)
+    curve = fit(
+        make_road(network, images, configuration.recipe),
+        images,
+        configuration.recipe,
+        epochs=EPOCHS,
+        seed=seed,
+        after_epoch=lambda _: True,
+    )
     return curve[-1].val_accuracy or 0.0
 
 

@@ -117,7 +117,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     return state
 
 
-@pytest.mark.parametrize("distance", [13, 20, 27])
+@pytest.mark.parametrize("distance", [4, 7, 11])
 def test_a_coordinator_that_dies_at_any_write_ends_with_the_same_study(
     tmp_path: Path, small: Source, crashing: dict[str, int], distance: int
 ) -> None:
@@ -138,13 +138,13 @@ def test_a_coordinator_that_dies_at_any_write_ends_with_the_same_study(
             dying.coordinator(study, space_file, DETERMINISTIC, Shuffled(deaths), workers=2).run()
         except Crash:
             deaths += 1
-            assert deaths < 200
+            assert deaths < 100
             study, _ = dying.study(DETERMINISTIC, text)
         else:
             break
 
     assert deaths > 5
-    assert any(attrs.get("stopped_by") == "refused" for *_, attrs in whole)
+    assert any("refused" in attrs for *_, attrs in whole)
     assert told(study) == whole
 
 
@@ -153,8 +153,7 @@ def test_a_decision_that_was_made_is_not_made_again_after_a_crash(bench: Bench) 
     study, space_file = bench.study(settings)
     left = study.ask()
     space_file.space.sample(left)
-    left.report(0.01, 1)
-    left.set_user_attr("went_on", 1)  # it had passed; since then, better ones have reported
+    left.report(0.01, 1)  # stored, so it had passed; since then, better ones have reported
     for _ in range(4):
         other = study.ask()
         space_file.space.sample(other)
@@ -195,13 +194,15 @@ def test_what_was_decided_before_a_crash_is_only_told_after_it(bench: Bench) -> 
     study, space_file = bench.study(settings)
     left = study.ask()
     left.set_user_attr("values", space_file.space.sample(left))
-    left.report(0.9, 1)
-    left.set_user_attr("reason", "behind the others")
-    left.set_user_attr("stopped_by", "pruned")
+    row = dataclasses.asdict(dataclasses.replace(GHOST, epoch=1, val_accuracy=0.9))
+    # Stored before the report that led to it.
+    left.set_user_attr("pruned", {"reason": "behind the others", "seconds": 1.0, "curve": [row]})
 
     study, executor = bench.search(settings, workers=1)
 
-    assert summaries(study)[left.number].state == "pruned"
+    told = study.trials[left.number]
+    assert (told.state, told.value, told.intermediate_values) == (TrialState.PRUNED, 0.9, {1: 0.9})
+    assert summaries(study)[left.number].reason == "behind the others"
     assert left.number not in [job.number for job in executor.handed_out]
 
 
@@ -227,7 +228,7 @@ def test_redraws_are_the_same_after_a_crash(tmp_path: Path, small: Source, crash
     again, space_file = dying.study(settings, FEW_VALUES)
     deaths = 0
     while True:
-        crashing.update(writes=0, at=40 + deaths % 7)
+        crashing.update(writes=0, at=10 + deaths % 7)
         try:
             dying.coordinator(again, space_file, settings, Shuffled(deaths), workers=4).run()
         except Crash:

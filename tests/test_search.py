@@ -92,10 +92,10 @@ def test_a_configuration_over_the_limits_is_refused_apart_and_never_trained(benc
     assert states.count("refused") > 0
     assert len(states) - states.count("refused") == 8
     assert len(executor.handed_out) == 8
-    refused = next(trial for trial in study.get_trials() if trial.user_attrs.get("stopped_by") == "refused")
+    refused = next(trial for trial in study.get_trials() if "refused" in trial.user_attrs)
     assert refused.state == TrialState.PRUNED
     assert refused.constraints["limits"] > 0
-    assert "over the limit of 9,000" in refused.user_attrs["reason"]
+    assert "over the limit of 9,000" in refused.user_attrs["refused"]["reason"]
 
 
 def test_two_hundred_refusals_in_a_row_end_the_search_with_a_hint(bench: Bench) -> None:

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tuner.search.pruners import Halving, passes, rungs
+from tuner.search.samplers import PerTrial
 from tuner.search.study import summaries
 from tuner.space.settings import SearchSettings
 
@@ -63,3 +64,22 @@ def test_halving_answers_the_same_when_asked_again() -> None:
         answers = [trial.should_prune() for _ in range(3)]
         assert len(set(answers)) == 1
         study.tell(trial, state=TrialState.PRUNED) if answers[0] else None
+
+
+def test_what_tpe_draws_depends_on_the_study_and_not_on_what_the_sampler_was_asked_before() -> None:
+    def sample(trial: optuna.Trial, branch: str) -> dict[str, float]:
+        return {name: trial.suggest_float(name, 0, 1) for name in ("x", branch)}
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=PerTrial(0, 0))
+    left, right, late = study.ask(), study.ask(), study.ask()
+    for trial, branch in ((left, "left"), (right, "right")):
+        sample(trial, branch)
+    study.tell(right, 1.0)
+    sample(late, "right")  # the sampler has met the parameters of the right branch before those of the left
+    study.tell(left, 0.5)
+    study.tell(late, 0.7)
+    again = optuna.create_study(direction="maximize", sampler=PerTrial(0, 0))
+    again.add_trials(study.trials)
+
+    assert sample(study.ask(), "left") == sample(again.ask(), "left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -18,8 +19,10 @@ from tuner.training.augment import DRAWS, augment
 from tuner.training.checkpoint import Checkpoints, Damaged, read_checkpoint
 from tuner.training.configuration import Recipe, read_configuration
 from tuner.training.fit import TrainingFailed, fit, loss_and_accuracy
-from tuner.training.pipeline import Cancelled, PlainRoad, TensorFlowRoad, plan_epoch
+from tuner.training.pipeline import Cancelled, Road, plan_epoch
+from tuner.training.plain import PlainRoad
 from tuner.training.schedule import learning_rates
+from tuner.training.stock import make_road
 
 VALUES = {"blocks": 2, "filters_1": 8, "filters_2": 16, "dense_units": 32, "dropout_dense": 0.3, "batch_size": 32,
           "learning_rate": 5e-3, "flip": True, "schedule": "onecycle"}  # fmt: skip
@@ -30,11 +33,21 @@ def images(small: Source) -> Images:
     return read_split(small)
 
 
-def train(images: Images, values: dict, epochs: int = 3, seed: int = 1) -> tuple[list[EpochResult], keras.Model]:
+Make = Callable[[keras.Model, Images, Recipe], Road]
+
+
+def new_road(images: Images, values: dict, seed: int = 1, make: Make = make_road) -> tuple[Road, Recipe]:
     configuration = read_configuration(values)
     network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=seed)
-    curve = fit(network, images, configuration.recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
-    return curve, network
+    return make(network, images, configuration.recipe), configuration.recipe
+
+
+def train(
+    images: Images, values: dict, epochs: int = 3, seed: int = 1, make: Make = make_road
+) -> tuple[list[EpochResult], keras.Model]:
+    road, recipe = new_road(images, values, seed, make)
+    curve = fit(road, images, recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
+    return curve, road.network
 
 
 def figures(curve: list[EpochResult]) -> list[tuple]:
@@ -72,15 +85,12 @@ def test_every_optimizer_learns_with_everything_switched_on(images: Images, opti
 def test_the_plain_road_takes_the_same_steps_as_the_compiled_one(images: Images) -> None:
     # No dropout, whose random numbers the two roads draw in different places.
     values = {**VALUES, "dropout_dense": 0.0, "shift": 2, "erase": 4}
-    configuration = read_configuration(values)
-    plan = configuration.plan((28, 28, 1), 10)
+    epoch = plan_epoch(1, 1, len(images.train), 32)
     outcomes = []
-    for road in (TensorFlowRoad, PlainRoad):
-        network = build_network(plan, scale=images.scale, seed=1)
-        epoch = plan_epoch(1, 1, len(images.train), 32)
-        rates = learning_rates(configuration.recipe, len(epoch.order))
-        runner = road(network, images, configuration.recipe)
-        outcomes.append((*runner.epoch(epoch.order, epoch.draws, rates, lambda: False), runner.logits(images.val)))
+    for make in (make_road, PlainRoad):
+        road, recipe = new_road(images, values, make=make)
+        rates = learning_rates(recipe, len(epoch.order))
+        outcomes.append((*road.epoch(epoch.order, epoch.draws, rates, lambda: False), road.logits(images.val)))
 
     (loss, accuracy, logits), (plain_loss, plain_accuracy, plain_logits) = outcomes
     assert loss == pytest.approx(plain_loss, rel=1e-4)
@@ -97,14 +107,13 @@ def test_a_loss_that_is_no_longer_finite_fails_with_its_epoch(images: Images) ->
 
 
 def test_after_epoch_ends_the_training_and_stopped_interrupts_it(images: Images) -> None:
-    configuration = read_configuration(VALUES)
-    network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=1)
+    road, recipe = new_road(images, VALUES)
 
-    curve = fit(network, images, configuration.recipe, epochs=9, seed=1, after_epoch=lambda r: r.epoch < 2)
+    curve = fit(road, images, recipe, epochs=9, seed=1, after_epoch=lambda r: r.epoch < 2)
 
     assert len(curve) == 2
     with pytest.raises(Cancelled):
-        fit(network, images, configuration.recipe, epochs=1, seed=1, after_epoch=lambda _: True, stopped=lambda: True)
+        fit(road, images, recipe, epochs=1, seed=1, after_epoch=lambda _: True, stopped=lambda: True)
 
 
 def test_an_epoch_is_a_function_of_seed_and_number_and_sees_each_image_once() -> None:
@@ -212,15 +221,16 @@ def test_loss_and_accuracy_are_those_of_keras() -> None:
     assert accuracy == (logits.argmax(1) == labels).mean()
 
 
-def _resumed(images: Images, values: dict, folder: Path, *, until: int, epochs: int = 4) -> tuple[list, list]:
+def _resumed(
+    images: Images, values: dict, folder: Path, *, until: int, epochs: int = 4, make: Make = make_road
+) -> tuple[list, list]:
     """Train to ``until``, forget the network, and go on to the end with another one."""
     kept = Checkpoints(folder, "this")
     for last in (until, epochs):
-        configuration = read_configuration(values)
-        network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=1)
-        curve = fit(network, images, configuration.recipe, epochs=epochs, seed=1, keeper=kept,
+        road, recipe = new_road(images, values, make=make)
+        curve = fit(road, images, recipe, epochs=epochs, seed=1, keeper=kept,
                     after_epoch=lambda result, last=last: result.epoch < last)  # fmt: skip
-    return figures(curve), network.get_weights()
+    return figures(curve), road.network.get_weights()
 
 
 DEMANDING = {**VALUES, "dropout_conv": 0.2, "shift": 1, "erase": 4, "weight_decay": 1e-3, "clip_norm": 1.0}
@@ -240,13 +250,10 @@ def test_a_training_taken_up_again_ends_with_the_same_bits(
     assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
 
 
-def test_the_plain_road_is_taken_up_again_exactly_too(
-    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tuner.training.fit.make_road", PlainRoad)
-    curve, network = train(images, DEMANDING, epochs=3)
+def test_the_plain_road_is_taken_up_again_exactly_too(images: Images, tmp_path: Path) -> None:
+    curve, network = train(images, DEMANDING, epochs=3, make=PlainRoad)
 
-    resumed, weights = _resumed(images, DEMANDING, tmp_path, until=2, epochs=3)
+    resumed, weights = _resumed(images, DEMANDING, tmp_path, until=2, epochs=3, make=PlainRoad)
 
     assert resumed == figures(curve)
     assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
@@ -271,15 +278,14 @@ def test_a_damaged_checkpoint_is_left_out_for_the_one_before(
             saved.append(len(curve))
             super().save(network, optimizer, curve)
 
-    again = build_network(read_configuration(VALUES).plan((28, 28, 1), 10), scale=images.scale, seed=1)
+    again, recipe = new_road(images, VALUES)
     with pytest.raises(Damaged):
         read_checkpoint(newest)
-    resumed = fit(again, images, read_configuration(VALUES).recipe, epochs=4, seed=1, keeper=Watched(tmp_path, "this"),
-                  after_epoch=lambda _: True)  # fmt: skip
+    resumed = fit(again, images, recipe, epochs=4, seed=1, keeper=Watched(tmp_path, "this"), after_epoch=lambda _: True)
 
     assert saved == [4]
     assert figures(resumed) == figures(curve)
-    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), network.get_weights(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(again.network.get_weights(), network.get_weights(), strict=True))
 
 
 def test_checkpoints_of_another_training_are_not_taken_up_and_do_not_stand_in_the_way(
@@ -287,8 +293,8 @@ def test_checkpoints_of_another_training_are_not_taken_up_and_do_not_stand_in_th
 ) -> None:
     _resumed(images, VALUES, tmp_path, until=3)
 
-    network = build_network(read_configuration(VALUES).plan((28, 28, 1), 10), scale=images.scale, seed=1)
-    optimizer = TensorFlowRoad(network, images, read_configuration(VALUES).recipe).optimizer
+    road, _ = new_road(images, VALUES)
+    network, optimizer = road.network, road.optimizer
 
     other = Checkpoints(tmp_path, "other")
     assert other.load(network, optimizer) == []

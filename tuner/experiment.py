@@ -34,9 +34,9 @@ from tuner.reporting.report import (
 )
 from tuner.runs import (
     Interruption,
+    auto_workers,
     command_line,
     commit,
-    cores,
     draft_of,
     folder_bytes,
     machine,
@@ -80,9 +80,14 @@ def run_search(request: Request, observe: Observer, interruption: Interruption |
     a study that ``resume`` goes on with.
     """
     started = time.monotonic()
-    with claimed(request) as (opened, folder), _full_disk_in_one_line(folder):
-        clock = Clock(started, opened.settings.time)
-        return _Run(request, opened, folder, clock, observe, interruption or Interruption()).whole()
+    pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
+    asked = request.settings.get("workers")
+    with contextlib.closing(LocalExecutor()) as executor:
+        executor.warm(asked if isinstance(asked, int) else auto_workers())  # while the space is being read
+        with claimed(request) as (opened, folder), _full_disk_in_one_line(folder):
+            clock = Clock(started, opened.settings.time)
+            executor.log_folder = folder
+            return _Run(request, opened, folder, clock, observe, interruption or Interruption(), executor, pace).whole()
 
 
 @contextlib.contextmanager
@@ -108,20 +113,22 @@ class _Run:
     clock: Clock
     observe: Observer
     interruption: Interruption
+    executor: LocalExecutor
+    pace: Pace
     _noted: float = -math.inf
 
     def whole(self) -> Document:
         """Run everything, and return the report."""
         settings, space = self.opened.settings, self.opened.space_file.space
-        workers = cores() if settings.workers == "auto" else int(settings.workers)
-        pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
+        workers = auto_workers() if settings.workers == "auto" else int(settings.workers)
         shelf = Shelf(self.folder / "checkpoints", settings.keep)
         sweep_drafts(self.folder)
-        with contextlib.closing(LocalExecutor(self.folder)) as executor:
+        with contextlib.closing(self.executor) as executor:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
+            executor.let_go()
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
             task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
-            timekeeper = Timekeeper(task, self.clock, pace, refit=self.request.refit)
+            timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit)
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
                 self.observe(Note(f"There is no study '{self.opened.name}' to resume: it begins."))

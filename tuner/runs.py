@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import functools
 import importlib.metadata
 import io
 import json
@@ -23,6 +24,8 @@ from pathlib import Path
 from tuner.errors import EnvironmentProblem, StudyError
 
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
+WORKER_BYTES = 1 << 30
+"""Of memory, for a worker: its libraries, the images, and the activations of a batch."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,28 @@ def cores() -> int:
         quota, period = (int(word) for word in Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split())
         count = min(count, max(1, quota // period))
     return count
+
+
+@functools.cache  # the workers that were started take of the memory that was free
+def auto_workers() -> int:
+    """Return how many worker processes ``--workers auto`` is: one a core, each with one thread, as far as memory goes.
+
+    Measured to give the most epochs a minute (benchmarks/workers.py, results/LOG.md): two processes of one thread do
+    more than one process of two, and with one thread the bits do not depend on the machine.
+    """
+    return max(1, min(cores(), _free_memory() // WORKER_BYTES))
+
+
+def _free_memory() -> int:
+    """Return the bytes that new processes may take, by what is available and by a container's limit."""
+    free = [sys.maxsize]
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        free.append(next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+        free.append(limit - used)
+    return min(free)
 
 
 def commit() -> str | None:

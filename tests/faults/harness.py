@@ -22,7 +22,7 @@ import numpy as np
 
 from tuner.runs import Outputs
 from tuner.search.storage import open_storage
-from tuner.search.study import load_study
+from tuner.search.study import end_of, load_study
 from tuner.training.checkpoint import read_checkpoint
 
 HERE = Path(__file__).parent
@@ -158,9 +158,13 @@ class Search:
         found = {}
         for trial in study.get_trials(deepcopy=False):
             attrs = dict(trial.user_attrs)
-            for timing in ("seconds", "attempts", "lost", "peak_memory"):
+            for timing in ("attempts", "lost"):
                 attrs.pop(timing, None)
-            attrs["curve"] = [{k: v for k, v in row.items() if k != "seconds"} for row in attrs.get("curve", [])]
+            end = end_of(trial)
+            if end:
+                outcome = {key: value for key, value in attrs[end].items() if key not in ("seconds", "peak_memory")}
+                rows = outcome.get("curve", [])
+                attrs[end] = {**outcome, "curve": [{k: v for k, v in row.items() if k != "seconds"} for row in rows]}
             found[trial.number] = {
                 "state": trial.state.name,
                 "values": trial.values,

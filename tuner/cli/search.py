@@ -34,7 +34,10 @@ def search(  # noqa: PLR0913  # every option is one parameter
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a full trial.", show_default=False)] = None,
     data: Data = None,
     workers: Annotated[
-        str | None, typer.Option(help="Worker processes; auto is one a core.", metavar="N|auto", show_default=False)
+        str | None,
+        typer.Option(
+            help="Worker processes, one thread each; auto is one a core.", metavar="N|auto", show_default=False
+        ),
     ] = None,
     sampler: Annotated[
         Literal["tpe", "random", "qmc", "grid"] | None, typer.Option(help="Which values next.", show_default=False)

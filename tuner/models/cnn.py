@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import keras
 
-from tuner.models.layers import TrainingBatchNorm
+from tuner.models.layers import TrainingBatchNorm, TrainingDropout
 from tuner.models.plan import Add, Conv, Dense, Dropout, Flatten, GlobalPool, Layer, Norm, Plan, Pool, Relu, Skip
 
 
@@ -70,7 +70,7 @@ def _keras_layer(layer: Layer, *, l2: float, seed: int, is_last: bool, fused: bo
         case Pool():
             return keras.layers.MaxPooling2D()
         case Dropout():
-            return keras.layers.Dropout(layer.rate, seed=seed)
+            return (TrainingDropout if fused else keras.layers.Dropout)(layer.rate, seed=seed)
         case Flatten():
             return keras.layers.Flatten()
         case GlobalPool():

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
 from tuner.errors import SearchError
 from tuner.records import (
     EpochEnded,
-    EpochResult,
     Note,
     Observer,
     SearchStarted,
@@ -26,12 +26,13 @@ from tuner.records import (
     seed_for,
 )
 from tuner.runs import Interruption
-from tuner.search.asking import STATES, Asker, Running, decide
+from tuner.search.asking import Asker, Running
 from tuner.search.crew import MIB, Crew, Heard
+from tuner.search.ledger import Ledger
 from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
 from tuner.search.pruners import may_stop
 from tuner.search.shelf import Shelf
-from tuner.search.study import best_trial, summaries, summary_of
+from tuner.search.study import summaries, summary_of
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
@@ -57,7 +58,8 @@ class Coordinator:
         self._study, self._task, self._crew, self._time, self._observe = study, task, crew, timekeeper, observe
         self._shelf, self._interruption = shelf, interruption
         self._settings = task.settings
-        self._asker = Asker(study, task, timekeeper, self._tell, observe)
+        self._ledger = Ledger(study)
+        self._asker = Asker(self._ledger, task, timekeeper, self._ended, observe)
         self._running: dict[int, Running] = {}
         self._waiting: deque[int] = deque()
         """Trials that need a worker: new ones, and those to be taken up again."""
@@ -78,7 +80,7 @@ class Coordinator:
                 self._settings.epochs,
                 self._settings.total_trials,
                 self._time.limit,
-                tuple(summaries(self._study)),
+                tuple(summaries(self._ledger.study)),
             )
         )
         self._adopt()
@@ -106,7 +108,7 @@ class Coordinator:
 
     def _seconds_left(self) -> float:
         costs = [running.cost for running in self._running.values()]
-        return self._time.search_seconds_left(best_trial(self._asker.ended), costs)
+        return self._time.search_seconds_left(self._asker.best, costs)
 
     def _stop_at_the_deadline(self) -> None:
         if not self._running or self._seconds_left() > 0:
@@ -114,7 +116,7 @@ class Coordinator:
         for number in self._crew.training:
             running = self._running[number]
             reason = f"stopped after epoch {len(running.curve)}: the clock ended the search"
-            self._end_early(running, "clock", reason)
+            self._end(running, "clock", reason)
         # Those that no worker has stay RUNNING: a search with more time takes them up.
         self._running.clear()
         self._waiting.clear()
@@ -133,6 +135,7 @@ class Coordinator:
         return self._asker.more(len(self._running), self._seconds_left())
 
     def _adopt(self) -> None:
+        self._asker.tell_decided()
         self._now = self._asker.clock()
         for running in self._asker.adopt(self._now):
             self._running[running.number] = running
@@ -156,12 +159,11 @@ class Coordinator:
         return self._crew.free > len(self._waiting)
 
     def _hand_out(self, running: Running) -> None:
-        trial, settings = running.trial, self._settings
+        settings = self._settings
         running.attempts += 1
         if running.attempts > 1:
-            trial.set_user_attr("attempts", running.attempts)
-        enqueued = bool(trial.user_attrs.get("start_with"))
-        self._observe(TrialStarted(running.number, running.values, running.cost, enqueued, running.attempts))
+            self._ledger.note(running.number, "attempts", running.attempts)
+        self._observe(TrialStarted(running.number, running.values, running.cost, running.enqueued, running.attempts))
         self._crew.hand(
             TrainJob(
                 number=running.number,
@@ -213,10 +215,10 @@ class Coordinator:
         """Let another worker take the trial up from its checkpoint."""
         running.inbox.clear()  # what was heard and not handled comes again
         running.lost += 1
-        running.trial.set_user_attr("lost", running.lost)
+        self._ledger.note(running.number, "lost", running.lost)
         if running.lost > self._settings.retries:
             times = f", {running.lost} times" if running.lost > 1 else ""
-            self._end_early(running, "failed", f"{reason}{times}", by_machine=True)
+            self._end(running, "failed", f"{reason}{times}", by_machine=True)
             self._check_failures(reason)
         else:
             self._observe(Note(f"Trial {running.number} goes on from epoch {len(running.curve)}: {reason}."))
@@ -239,7 +241,7 @@ class Coordinator:
                 reason = f"trained {seconds:.0f} s, over trial_time = {trial_time:.0f}"
             if reason:
                 self._crew.kill(number, reason)  # it may hang, and gives no memory back
-                self._end_early(running, "failed", reason, by_machine=True)
+                self._end(running, "failed", reason, by_machine=True)
                 self._check_failures(reason)
 
     # Handling: in order.
@@ -261,29 +263,23 @@ class Coordinator:
         self._now = max(self._now, running.due)
         message = running.inbox.popleft()
         if isinstance(message, Failed):
-            self._end_early(running, "failed", message.reason)
+            self._end(running, "failed", message.reason)
             self._check_failures(message.reason)
             return
-        result, trial = message.result, running.trial
-        self._note_epoch(running, result)
-        if result.epoch >= self._settings.epochs:
-            self._store_curve(running)
-            self._end(running, TrialState.COMPLETE, result.val_accuracy)
-        elif may_stop(self._study.pruner, result.epoch):
-            if trial.should_prune():
-                reason = f"stopped after epoch {result.epoch}: behind the others at this rung"
-                self._end_early(running, "pruned", reason)
-            else:
-                trial.set_user_attr("went_on", result.epoch)
-                self._answer(running.number)
-
-    def _note_epoch(self, running: Running, result: EpochResult) -> None:
+        result = message.result
         running.curve.append(result)
         running.handled = result.epoch
         self._time.learn(running.cost, result)
-        if result.epoch not in running.stored:
-            running.trial.report(result.val_accuracy or 0.0, result.epoch)
         self._observe(EpochEnded(running.number, result))
+        value = result.val_accuracy or 0.0
+        if result.epoch >= self._settings.epochs:
+            self._end(running, "complete")
+        elif self._decides_at(result.epoch) and self._ledger.stops(running.number, result.epoch, value):
+            self._end(running, "pruned", f"stopped after epoch {result.epoch}: behind the others at this rung")
+        else:
+            self._ledger.report(running.number, result.epoch, value)
+            if self._decides_at(result.epoch):
+                self._answer(running.number)
 
     def _check_failures(self, reason: str) -> None:
         judged = [trial.state for trial in self._asker.ended if trial.counted]
@@ -295,28 +291,23 @@ class Coordinator:
 
     # Telling.
 
-    def _end_early(self, running: Running, word: str, reason: str, *, by_machine: bool = False) -> None:
-        self._store_curve(running)
+    def _end(self, running: Running, word: str, reason: str = "", *, by_machine: bool = False) -> None:
+        """Store how a trial ends, tell it, and let its worker go."""
+        outcome: dict[str, Any] = {"reason": reason} if reason else {}
         if by_machine:
-            running.trial.set_user_attr("by_machine", True)
-        decide(running.trial, word, reason)
-        self._end(running, STATES[word])
-
-    def _store_curve(self, running: Running) -> None:
-        trial = running.trial
-        trial.set_user_attr("curve", [dataclasses.asdict(result) for result in running.curve])
-        trial.set_user_attr("seconds", round(sum(result.seconds for result in running.curve), 2))
+            outcome["by_machine"] = True
+        outcome["seconds"] = round(sum(result.seconds for result in running.curve), 2)
         if running.peak:
-            trial.set_user_attr("peak_memory", running.peak // MIB)
-
-    def _end(self, running: Running, state: TrialState, value: float | None = None) -> None:
-        summary = self._tell(running.trial, state, value)
+            outcome["peak_memory"] = running.peak // MIB
+        outcome["curve"] = [dataclasses.asdict(result) for result in running.curve]
+        summary = self._ended(self._ledger.end(running.number, word, outcome))
         del self._running[running.number]
         self._crew.drop(running.number)
         self._shelf.put(summary)
 
-    def _tell(self, trial: optuna.Trial, state: TrialState, value: float | None) -> TrialSummary:
-        summary = summary_of(self._study.tell(trial, value, state=state))
+    def _ended(self, trial: FrozenTrial) -> TrialSummary:
+        """Hear that a trial has ended, and is stored."""
+        summary = summary_of(trial)
         self._asker.ended_one(summary)
-        self._observe(TrialEnded(summary, best_trial(self._asker.ended)))
+        self._observe(TrialEnded(summary, self._asker.best))
         return summary

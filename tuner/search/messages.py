@@ -59,6 +59,13 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class LogTo:
+    """Write what is printed into this file from now on: the worker was started before there was one."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Shutdown:
     """End the process."""
 
@@ -120,6 +127,6 @@ class Lost:
     reason: str
 
 
-ToWorker: TypeAlias = TrainJob | Go | Stop | Shutdown
+ToWorker: TypeAlias = TrainJob | Go | Stop | LogTo | Shutdown
 FromJob: TypeAlias = Built | Beat | Stuck | EpochReport | Done | Failed
 FromWorker: TypeAlias = Ready | FromJob | Lost

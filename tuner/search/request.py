@@ -14,7 +14,7 @@ import optuna
 from tuner.data.sources import FASHION_MNIST
 from tuner.errors import SpaceError, StudyError, UsageError
 from tuner.records import Value
-from tuner.runs import Outputs, cores, make_writable, only_one
+from tuner.runs import Outputs, auto_workers, make_writable, only_one
 from tuner.search.samplers import make_sampler
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
@@ -123,7 +123,7 @@ def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opene
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     settings = space_file.settings.merged(request.settings)
     if settings.deterministic and settings.workers == "auto":  # the number is part of what the seed decides
-        settings = dataclasses.replace(settings, workers=cores())
+        settings = dataclasses.replace(settings, workers=auto_workers())
     make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
     data = str(Path(request.data).absolute()) if request.data not in (None, FASHION_MNIST) else None
     return Opened(outputs, name, space_file, settings, data, resumed=False)

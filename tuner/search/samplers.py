@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from tuner.records import Values, seed_for
-from tuner.search.study import experimental
+from tuner.search.study import UNTRAINED, end_of, experimental
 from tuner.space.parameters import Choice, Fixed, Float, Int, Space
 from tuner.space.settings import SearchSettings
 
@@ -21,7 +22,8 @@ class PerTrial(BaseSampler):
     """A random sampler for the start-up trials and TPE after them, each made anew from (seed, trial number).
 
     The same sampler seed after a resume would repeat the same trials, and TPE's own count of start-up trials depends
-    on which have ended, thus on timing.
+    on which have ended, thus on timing. A TPE that lives and is seeded anew would draw by the order in which trials
+    ended, which its groups of parameters remember, and save nothing.
     """
 
     def __init__(self, seed: int, startup_trials: int | None) -> None:
@@ -32,7 +34,7 @@ class PerTrial(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        self._models = self._startup is not None and _trained_before(study, trial) >= self._startup
+        self._models = self._startup is not None and _trained_before(study, trial, self._startup)
         self._now = self._make(seed_for(self._seed, "sampler", trial.number))
         self._now.before_trial(study, trial)
 
@@ -61,10 +63,11 @@ class PerTrial(BaseSampler):
         return alone.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _trained_before(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Return how many trials before this one were trained, or are: the others teach a model little."""
-    earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-    return sum(other.user_attrs.get("stopped_by") not in ("refused", "redrawn", "duplicate") for other in earlier)
+def _trained_before(study: optuna.Study, trial: FrozenTrial, enough: int) -> bool:
+    """Tell whether ``enough`` trials before this one were trained, or are: the others teach a model little."""
+    earlier = itertools.takewhile(lambda other: other.number < trial.number, study.get_trials(deepcopy=False))
+    trained = (other for other in earlier if end_of(other) not in UNTRAINED)
+    return sum(1 for _ in itertools.islice(trained, enough)) == enough
 
 
 class WholeSpaceQmc(QMCSampler):

@@ -8,14 +8,17 @@ import functools
 import inspect
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import optuna
+import sqlalchemy
 import sqlalchemy.engine
 import sqlalchemy.event
 import sqlalchemy.exc
+from optuna.trial import TrialState
 
 from tuner.errors import EnvironmentProblem, StudyError
 from tuner.runs import Outputs, lock_beside, make_writable, without_password
@@ -30,6 +33,17 @@ LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 # SQLite 3.40 says FULL of a full disk, and IOERR ("disk I/O error") at a limit on a file's size.
 UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+TRIALS = sqlalchemy.table(
+    "trials",
+    sqlalchemy.column("trial_id"),
+    sqlalchemy.column("study_id"),
+    sqlalchemy.column("number"),
+    sqlalchemy.column("state"),
+    sqlalchemy.column("datetime_start", sqlalchemy.DateTime()),
+)
+ATTRIBUTES = sqlalchemy.table("trial_user_attributes", sqlalchemy.column("trial_id"), sqlalchemy.column("key"))
+"""The columns of Optuna's tables that a count needs."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -65,6 +79,31 @@ def open_storage(outputs: Outputs, *, create: bool) -> PatientStorage:
         ) from None
 
 
+class Tally(NamedTuple):
+    """Trials of one state that have the same one of some user attributes, or none."""
+
+    state: TrialState
+    key: str | None
+    trials: int
+    started: datetime | None
+    """When the first of them did."""
+
+
+def _patiently(
+    operation: Callable[Concatenate[PatientStorage, _P], _T],
+) -> Callable[Concatenate[PatientStorage, _P], _T]:
+    @functools.wraps(operation)
+    def until_it_works(self: PatientStorage, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        since: dict[str, float] = {}
+        while True:
+            try:
+                return operation(self, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # what is not SQLite's is raised again
+                self._wait(error, since)
+
+    return until_it_works
+
+
 class PatientStorage(optuna.storages.RDBStorage):
     """Optuna's storage, each of whose transactions is tried again while SQLite is locked or cannot be written.
 
@@ -86,6 +125,26 @@ class PatientStorage(optuna.storages.RDBStorage):
         super().__init__(outputs.storage, engine_kwargs=sqlite if outputs.database is not None else None)
         sqlalchemy.event.listen(self.engine, "handle_error", _keep_from_optuna)
 
+    @_patiently
+    def tally(self, study_id: int, keys: Collection[str]) -> list[Tally]:
+        """Return how many trials there are by state and by which of ``keys`` they have, lowest number first.
+
+        Optuna counts trials by reading them whole: seconds for 2,000 trials of 50 reports, against milliseconds.
+        """
+        trials, attributes = TRIALS.c, ATTRIBUTES.c
+        has_one = sqlalchemy.and_(attributes.trial_id == trials.trial_id, attributes.key.in_(keys))
+        query = (
+            sqlalchemy.select(
+                trials.state, attributes.key, sqlalchemy.func.count(), sqlalchemy.func.min(trials.datetime_start)
+            )
+            .select_from(TRIALS.outerjoin(ATTRIBUTES, has_one))
+            .where(trials.study_id == study_id)
+            .group_by(trials.state, attributes.key)
+            .order_by(sqlalchemy.func.min(trials.number))
+        )
+        with self.engine.connect() as connection:
+            return [Tally(TrialState[state], *others) for state, *others in connection.execute(query)]
+
     def _wait(self, error: Exception, since: dict[str, float]) -> None:
         """Tell the trouble and wait for the next try. Raises EnvironmentProblem at the end of the patience."""
         hindrance = _hindrance(error)
@@ -99,21 +158,6 @@ class PatientStorage(optuna.storages.RDBStorage):
         self.trouble(f"{self._where} {hindrance.said}; waiting")
         time.sleep(TRY_AGAIN_SECONDS)
         self.engine.dispose()  # what was connected while the file was read-only stays so
-
-
-def _patiently(
-    operation: Callable[Concatenate[PatientStorage, _P], _T],
-) -> Callable[Concatenate[PatientStorage, _P], _T]:
-    @functools.wraps(operation)
-    def until_it_works(self: PatientStorage, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        since: dict[str, float] = {}
-        while True:
-            try:
-                return operation(self, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # what is not SQLite's is raised again
-                self._wait(error, since)
-
-    return until_it_works
 
 
 for _name, _method in inspect.getmembers(optuna.storages.RDBStorage, inspect.isfunction):

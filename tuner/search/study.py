@@ -1,4 +1,4 @@
-"""The study: created, read and kept. Nothing else in the project touches Optuna's storage, which ``storage`` opens."""
+"""The study: created, read and kept. Beside it only ``ledger`` touches Optuna's storage, which ``storage`` opens."""
 
 from __future__ import annotations
 
@@ -19,11 +19,30 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.errors import SpaceError, StudyError
 from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
 from tuner.runs import Outputs
+from tuner.search.storage import PatientStorage
 from tuner.space.parameters import Fixed, Space
 from tuner.space.settings import SearchSettings
 
 FACTS = "tuner"
 """The study's user attribute that holds what it was made with."""
+FORMAT = 2
+"""How trials are stored; another one is not read."""
+ENDS = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "clock": TrialState.PRUNED,
+    # A violated constraint told PRUNED teaches TPE where not to look; told FAIL it would teach nothing.
+    "refused": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    # A sampler learns nothing from it, and there is nothing to learn.
+    "redrawn": TrialState.FAIL,
+}
+"""What Optuna is told of a trial, by our word for its end; a ``duplicate`` is told what its twin was.
+
+The word is also the name of the user attribute that holds the rest (reason, curve, ...): an end is stored in one
+transaction, and trials are counted by it without reading what it holds.
+"""
+UNTRAINED = ("refused", "duplicate", "redrawn")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -97,10 +116,9 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
 def is_stillborn(storage: optuna.storages.BaseStorage, name: str) -> bool:
     """Tell whether a study has no facts of ours, nor anything that somebody else may have put into it."""
     study = optuna.load_study(storage=storage, study_name=name)
-    ours = all(
+    return not study.user_attrs and all(
         t.state == TrialState.WAITING and t.user_attrs.get("start_with") for t in study.get_trials(deepcopy=False)
     )
-    return ours and not study.user_attrs
 
 
 def keep_facts(study: optuna.Study, facts: StudyFacts) -> None:
@@ -121,7 +139,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.
     try:
         return study, _from_json(raw)
     except (SpaceError, TypeError, KeyError, ValueError) as error:
-        said = f"study '{name}' has settings that this version of tuner does not read: {error}"
+        said = f"study '{name}' cannot be read by this version of tuner: {error}"
         raise StudyError(said, hint="the version that made it does; or start a new study") from None
 
 
@@ -163,19 +181,30 @@ def free_name(storage: optuna.storages.BaseStorage, outputs: Outputs, space: str
     return f"{space}-{1 + max((int(match[1]) for match in used if match), default=0)}"
 
 
-def list_studies(storage: optuna.storages.BaseStorage) -> list[StudyRow]:
+def list_studies(storage: PatientStorage) -> list[StudyRow]:
     """Return one row a study, oldest first; studies of others have no space."""
     rows = []
     for name in study_names(storage):
-        study = optuna.load_study(storage=storage, study_name=name)
         facts = _facts_or_none(storage, name)
-        trials = summaries(study)
-        best = max(
-            (t.val_accuracy for t in trials if t.state == "complete" and t.val_accuracy is not None), default=None
+        study_id = storage.get_study_id_from_name(name)
+        trials: dict[str, int] = {}
+        started = []
+        for found in storage.tally(study_id, (*ENDS, "duplicate") if facts else ()):
+            if found.state != TrialState.WAITING:
+                word = _word_for(found.state, found.key)
+                trials[word] = trials.get(word, 0) + found.trials
+            started += [found.started] if found.started else []
+        row = StudyRow(
+            name, facts.space_name if facts else "-", trials, _best_value(storage, study_id), min(started, default=None)
         )
-        started = min((t.datetime_start for t in study.get_trials(deepcopy=False) if t.datetime_start), default=None)
-        rows.append(StudyRow(name, facts.space_name if facts else "-", count_states(trials), best, started))
+        rows.append(row)
     return rows
+
+
+def _best_value(storage: PatientStorage, study_id: int) -> float | None:
+    with contextlib.suppress(ValueError, RuntimeError):  # no trial is complete; more than one objective
+        return storage.get_best_trial(study_id).value
+    return None
 
 
 def summaries(study: optuna.Study) -> list[TrialSummary]:
@@ -184,28 +213,37 @@ def summaries(study: optuna.Study) -> list[TrialSummary]:
     return [summary_of(trial) for trial in trials if trial.state != TrialState.WAITING]
 
 
+def end_of(trial: FrozenTrial) -> str | None:
+    """Return our word for how a trial ends, once that is stored; it may not be told yet."""
+    return next((word for word in (*ENDS, "duplicate") if word in trial.user_attrs), None)
+
+
+def _word_for(state: TrialState, end: str | None) -> str:
+    """Return our word for a trial's state."""
+    if not state.is_finished():
+        return "running"
+    return end or {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(state, "failed")
+
+
 def summary_of(trial: FrozenTrial) -> TrialSummary:
     """Return one trial as the report shows it."""
-    attrs = trial.user_attrs
-    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    state = attrs.get("stopped_by", states[trial.state]) if trial.state in states else "running"
-    if trial.state == TrialState.COMPLETE and state != "duplicate":
-        state = "complete"
+    attrs, end = trial.user_attrs, end_of(trial)
+    outcome = attrs[end] if end else {}
     values: Values = attrs.get("values", dict(trial.params))
     cost = Cost(attrs["parameters"], attrs["multiply_adds"]) if "parameters" in attrs else None
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
     return TrialSummary(
         number=trial.number,
-        state=state,
+        state=_word_for(trial.state, end),
         values=values,
         val_accuracy=trial.value if trial.state == TrialState.COMPLETE else last,
-        curve=tuple(EpochResult(**row) for row in attrs.get("curve", [])),
+        curve=tuple(EpochResult(**row) for row in outcome.get("curve", [])),
         cost=cost,
-        reason=attrs.get("reason", ""),
+        reason=outcome.get("reason", ""),
         enqueued=bool(attrs.get("start_with")),
         attempts=attrs.get("attempts", 1),
-        peak_memory=attrs.get("peak_memory"),
-        by_machine=bool(attrs.get("by_machine")),
+        peak_memory=outcome.get("peak_memory"),
+        by_machine=bool(outcome.get("by_machine")),
     )
 
 
@@ -223,15 +261,6 @@ def why_no_winner(trials: Sequence[TrialSummary]) -> str:
     return f"no trial was trained to its last epoch ({counts}{last})"
 
 
-def left_running(study: optuna.Study) -> Iterator[optuna.Trial]:
-    """Yield the trials that a dead or interrupted search left RUNNING, by number: they are taken up as they are.
-
-    One by one: each prepares the sampler for itself.
-    """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        yield optuna.Trial(study, trial._trial_id)  # noqa: SLF001  # Optuna's own way needs the id
-
-
 def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:
     raw = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(FACTS)
     with contextlib.suppress(SpaceError, TypeError, KeyError, ValueError):  # of another version of ours
@@ -240,10 +269,12 @@ def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFact
 
 
 def _to_json(facts: StudyFacts) -> str:
-    return json.dumps(dataclasses.asdict(facts))
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(facts)})
 
 
 def _from_json(raw: str) -> StudyFacts:
     table = json.loads(raw)
+    if table.pop("format", 1) != FORMAT:
+        raise ValueError("its trials are stored in another way")
     settings = SearchSettings(**table["settings"])
     return StudyFacts(**{**table, "settings": settings, "commands": tuple(table.get("commands", ()))})

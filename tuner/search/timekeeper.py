@@ -87,9 +87,11 @@ class Timekeeper:
         most = LONGEST_REFIT_PART * max(0.0, self._clock.limit - fixed)
         return self._clock.left() - fixed - min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, most)
 
-    def shortest_useful(self, ended: Sequence[TrialSummary]) -> float:
-        """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one."""
-        sizes = [trial.cost.multiply_adds for trial in ended if trial.cost and trial.curve]
+    def shortest_useful(self, sizes: Sequence[int]) -> float:
+        """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one.
+
+        ``sizes`` are the multiply-adds of the trials that were trained.
+        """
         if self._clock.limit is None or not sizes:
             return 0.0
         epochs = min(self._task.settings.first_rung, self._task.settings.epochs)

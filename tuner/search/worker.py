@@ -29,6 +29,7 @@ from tuner.search.messages import (
     Failed,
     FromJob,
     Go,
+    LogTo,
     Ready,
     Shutdown,
     Stop,
@@ -61,6 +62,11 @@ class Worker:
     def run(self) -> None:
         """Serve jobs until the coordinator closes the channel."""
         prepare_backend()
+        from tuner.training.stock import Stock  # with all that a training needs, before the first one waits for it
+
+        self._stock = Stock()
+        # What the libraries hold stays: searching it for garbage between two trials takes a third of a second.
+        gc.freeze()
         self._send(Ready())
         with contextlib.suppress(_ShutDown):
             while True:
@@ -84,25 +90,21 @@ class Worker:
             with contextlib.suppress(OSError):  # the disk that the log is on may be full
                 traceback.print_exc()  # into the worker's log
             last = str(error).strip().splitlines()[-1:] or [""]
+            self._stock.clear()  # nobody knows what state it is in
             self._send(Failed(job.job, f"{type(error).__name__}: {last[0][:300]}"))
         else:
             self._send(Done(job.job))
 
     def _train(self, job: TrainJob) -> None:
-        import keras
-
-        from tuner.models.cnn import build_network, whole_model
+        from tuner.models.cnn import whole_model
         from tuner.training.checkpoint import Checkpoints
         from tuner.training.configuration import read_configuration
         from tuner.training.fit import fit
 
-        keras.backend.clear_session()
-        gc.collect()
         images = self._images_for(job)
         configuration = read_configuration(job.values)
         plan = configuration.plan(job.source.input_shape, images.classes)
-        l2 = configuration.recipe.l2
-        network = build_network(plan, scale=images.scale, l2=l2, seed=seed_for(job.seed, "weights"))
+        road = self._stock.take(plan, images, configuration.recipe, seed_for(job.seed, "weights"))
         if not self._ask(job.job, Built(job.job)):
             return
         last = 0
@@ -114,7 +116,7 @@ class Worker:
 
         keeper = Checkpoints(Path(job.checkpoints), job.key) if job.checkpoints else None
         fit(
-            network,
+            road,
             images,
             configuration.recipe,
             epochs=job.epochs,
@@ -124,7 +126,7 @@ class Worker:
             keeper=_Patient(keeper, lambda write: self._until_written(job.job, write)) if keeper else None,
         )
         if job.save_to and last == job.epochs:
-            model, path = whole_model(plan, network, scale=images.scale), Path(job.save_to)
+            model, path = whole_model(plan, road.network, scale=images.scale), Path(job.save_to)
 
             def save() -> None:
                 with draft_of(path) as draft:
@@ -190,6 +192,9 @@ class Worker:
             message: ToWorker = self._channel.recv()
         except (EOFError, OSError):
             raise _ShutDown from None
+        if isinstance(message, LogTo):
+            log_to(message.path)
+            return self._receive()
         if isinstance(message, Shutdown):
             raise _ShutDown
         return message
@@ -218,6 +223,13 @@ def prepare_backend() -> None:
         with contextlib.suppress(RuntimeError):  # already running: a library user's own process
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def log_to(path: str) -> None:
+    """Let this process print into the file at ``path``, behind what is there."""
+    with contextlib.suppress(OSError), Path(path).open("ab") as log:
+        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(log.fileno(), descriptor)
 
 
 def end_with(descriptor: int) -> None:

@@ -29,7 +29,7 @@ class SearchSettings:
     """What the winner trains, on all images."""
     refit_seeds: int = 2
     workers: int | str = "auto"
-    """Worker processes, one thread each; ``auto`` is one a core."""
+    """Worker processes, one thread each; ``auto`` is one a core, or as many as fit into the memory."""
     sampler: str = "tpe"
     pruner: str = "asha"
     seed: int = 0

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
 from tuner.data.splits import Images
 from tuner.records import EpochResult
 from tuner.training.configuration import Recipe
-from tuner.training.pipeline import batch_and_steps, make_road, plan_epoch, seed_dropout
+from tuner.training.pipeline import Road, batch_and_steps, plan_epoch, seed_dropout
 from tuner.training.schedule import learning_rates
 
 
@@ -33,7 +32,7 @@ class TrainingFailed(Exception):  # noqa: N818  # reads better where it is caugh
 
 
 def fit(  # noqa: PLR0913  # one verb with its whole sentence
-    network: keras.Model,
+    road: Road,
     images: Images,
     recipe: Recipe,
     *,
@@ -43,14 +42,14 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
     stopped: Callable[[], bool] = lambda: False,
     keeper: Keeper | None = None,
 ) -> list[EpochResult]:
-    """Train ``network`` for ``epochs`` and return the curve.
+    """Train ``road``'s network for ``epochs`` and return the curve.
 
     ``after_epoch`` hears each epoch's result and answers whether to go on; ``stopped`` is asked every few steps and
     ends the training with Cancelled. Order, augmentation and dropout of an epoch derive from (``seed``, epoch), so
     that a training which ``keeper`` has part of goes on from there and ends with the same bits; the epochs that it
     has are heard again. Raises TrainingFailed when the loss or a weight is no longer finite.
     """
-    road = make_road(network, images, recipe)
+    network = road.network
     steps = batch_and_steps(len(images.train), recipe.batch_size)[1]
     rates = learning_rates(recipe, steps * epochs)
     curve = keeper.load(network, road.optimizer) if keeper else []

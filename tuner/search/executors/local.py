@@ -7,17 +7,21 @@ Started with a command and not with ``multiprocessing``'s own start-up, so that 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import IO
 
-from tuner.search.messages import FromWorker, Lost, Shutdown, ToWorker
+from tuner.search.messages import FromWorker, LogTo, Lost, Shutdown, ToWorker
 
 CLOSING_SECONDS = 3.0
 COMMAND = "from tuner.search.worker import main; main()"
@@ -28,40 +32,61 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 
-@dataclass(frozen=True)
+def worker_environment() -> dict[str, str]:
+    """Return the environment in which a worker trains; what the user has set wins."""
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **os.environ}
+
+
+@dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
     channel: Connection
+    early_log: IO[bytes] | None = None
+    """What it printed before its log had a place."""
+    ready: bool = False
 
 
 class LocalExecutor:
     """Long-lived worker processes."""
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path | None = None) -> None:
         """Start nothing yet; what workers print goes to ``worker-N.log`` in ``log_folder``."""
         self.log_folder = log_folder
         self._workers: dict[int, _Worker] = {}
+        self._warm: list[_Worker] = []
         self._started = 0
+
+    def warm(self, count: int) -> None:
+        """Let ``count`` processes load their libraries before it is known what for; ``start`` takes them first."""
+        for _ in range(count):
+            log = tempfile.TemporaryFile()  # noqa: SIM115  # kept as long as the process
+            self._warm.append(dataclasses.replace(_launch(log), early_log=log))
 
     def start(self) -> int:
         """Start one worker process and return its number at once."""
         number = self._started
         self._started += 1
-        ours, theirs = socket.socketpair()
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **os.environ}
-        with (self.log_folder / f"worker-{number}.log").open("ab") as log, theirs:
-            process = subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-c", COMMAND, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                # A group of its own: Ctrl-C in the terminal reaches the coordinator, which decides for its workers.
-                start_new_session=True,
-            )
-        self._workers[number] = _Worker(process, Connection(ours.detach()))
+        if self._warm:
+            worker = self._warm.pop(0)
+            worker.channel.send(LogTo(str(self._log(number).absolute())))
+        else:
+            with self._log(number).open("ab") as log:
+                worker = _launch(log)
+        self._workers[number] = worker
         return number
+
+    def let_go(self) -> None:
+        """End the warm processes that nobody wants."""
+        while self._warm:
+            worker = self._warm.pop()
+            worker.process.kill()
+            worker.process.wait()
+            worker.channel.close()
+
+    def _log(self, number: int) -> Path:
+        if self.log_folder is None:
+            raise AssertionError("log_folder is to be set before the first start")
+        return self.log_folder / f"worker-{number}.log"
 
     def send(self, worker: int, message: ToWorker) -> None:
         """Send without waiting; a worker that is gone is reported by ``receive``."""
@@ -79,7 +104,9 @@ class LocalExecutor:
         for channel in wait(list(by_channel), timeout):
             number = by_channel[channel]  # type: ignore[index]  # only our own connections are waited for
             try:
-                heard.append((number, self._workers[number].channel.recv()))
+                message = self._workers[number].channel.recv()
+                self._workers[number].ready = True
+                heard.append((number, message))
             except (EOFError, OSError):
                 heard.append((number, Lost(self._end(number))))
         return heard
@@ -101,11 +128,14 @@ class LocalExecutor:
         return int(resident) * _PAGE_BYTES
 
     def close(self) -> None:
-        """Ask every worker to end, wait a little, then kill."""
+        """Ask every worker to end, wait a little, then kill; those that are still loading hear nothing."""
+        self.let_go()
         for number in self._workers:
             self.send(number, Shutdown())
         deadline = time.monotonic() + CLOSING_SECONDS
-        for number in list(self._workers):
+        for number in sorted(self._workers, key=lambda number: self._workers[number].ready):
+            if not self._workers[number].ready:
+                self._workers[number].process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._workers[number].process.wait(max(0.0, deadline - time.monotonic()))
             self._end(number)
@@ -119,6 +149,26 @@ class LocalExecutor:
         if worker.process.poll() is None:
             worker.process.kill()
         code = worker.process.wait()
+        if worker.early_log is not None:
+            with contextlib.suppress(OSError), worker.early_log as early, self._log(number).open("ab") as log:
+                early.seek(0)
+                shutil.copyfileobj(early, log)
         if code < 0:
             return f"the worker process was ended by {signal.Signals(-code).name}"
-        return f"the worker process ended with exit code {code} (see {self.log_folder / f'worker-{number}.log'})"
+        return f"the worker process ended with exit code {code} (see {self._log(number)})"
+
+
+def _launch(log: IO[bytes]) -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, "-c", COMMAND, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=worker_environment(),
+            # A group of its own: Ctrl-C in the terminal reaches the coordinator, which decides for its workers.
+            start_new_session=True,
+        )
+    return _Worker(process, Connection(ours.detach()))
