@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
+SPEED := results/reference/$(shell date +%F)-speed
 
-.PHONY: help install search test soak check lock clean
+.PHONY: help install search test soak bench check lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -29,6 +31,23 @@ test: $(STAMP) ## install, run the tests (about five minutes on two cores)
 soak: $(STAMP) ## kill random processes of repeated searches for MINUTES (10), and compare each end with the undisturbed one
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),10)
 
+$(BENCH)/.installed: requirements.lock benchmarks/requirements.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+bench: $(BENCH)/.installed ## measure the speed beside Keras, Optuna, KerasTuner and Ray Tune (leave the machine alone)
+	mkdir -p $(SPEED)
+	$(BENCH)/bin/python benchmarks/startup.py --json $(SPEED)/startup.json
+	$(BENCH)/bin/python benchmarks/warm.py --json $(SPEED)/warm.json
+	$(BENCH)/bin/python benchmarks/training.py --threads 2 --json $(SPEED)/training-2-threads.json
+	$(BENCH)/bin/python benchmarks/training.py --threads 1 --json $(SPEED)/training-1-thread.json
+	$(BENCH)/bin/python benchmarks/workers.py --json $(SPEED)/workers.json
+	$(BENCH)/bin/python benchmarks/throughput.py --json $(SPEED)/throughput.json
+	$(BENCH)/bin/python benchmarks/accuracy.py --json $(SPEED)/accuracy.json
+	$(BENCH)/bin/python benchmarks/coordinator.py --json $(SPEED)/coordinator.json
+
 check: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,4 +60,4 @@ lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	  --no-header --no-annotate --output-file requirements.lock --upgrade
 
 clean: ## remove the environment and caches, no results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -1,0 +1,98 @@
+"""Whether speed costs accuracy: ours beside a plain Keras loop, over paired seeds.
+
+    python benchmarks/accuracy.py [--seeds 5] [--images 50000] [--epochs 4] [--json FILE]
+
+A pair shares initial weights, order of images, augmentation and schedule. Ours is the compiled road with our layers;
+the reference steps with ``train_on_batch`` through Keras's own BatchNormalization and Dropout. The two of a pair train
+side by side on one thread each, and are judged on the 10,000 validation images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from tuner.search.executors.local import worker_environment
+
+VALUES = {"blocks": 3, "filters_1": 24, "filters_2": 48, "filters_3": 64, "dense_units": 64, "dropout_conv": 0.05,
+          "dropout_dense": 0.2, "optimizer": "adamw", "learning_rate": 4e-3, "weight_decay": 1e-2,
+          "schedule": "onecycle", "batch_size": 64, "flip": True}  # fmt: skip
+T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t for a two-sided 95 % interval, by the number of pairs."""
+
+
+def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
+    """Train in this process and return the validation accuracy after the last epoch."""
+    import keras
+
+    from tuner.data.sources import find
+    from tuner.data.splits import read_split
+    from tuner.models.cnn import build_network
+    from tuner.models.layers import TrainingBatchNorm, TrainingDropout
+    from tuner.search.worker import prepare_backend
+    from tuner.training.configuration import read_configuration
+    from tuner.training.fit import fit
+    from tuner.training.plain import PlainRoad
+    from tuner.training.stock import make_road
+
+    def standard(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, TrainingBatchNorm):
+            return keras.layers.BatchNormalization(momentum=layer.momentum)
+        if isinstance(layer, TrainingDropout):
+            return keras.layers.Dropout(layer.rate)
+        return layer.__class__.from_config(layer.get_config())
+
+    prepare_backend()
+    images = read_split(find(None, print), images_wanted)
+    configuration = read_configuration(VALUES)
+    plan = configuration.plan((28, 28, 1), images.classes)
+    network = build_network(plan, scale=images.scale, seed=seed)
+    if road_name == "reference":
+        weights = network.get_weights()
+        layers = [standard(layer) for layer in network.layers[1:]]
+        network = keras.Sequential([keras.Input(plan.input_shape), *layers])
+        network.set_weights(weights)
+    make = PlainRoad if road_name == "reference" else make_road
+    road = make(network, images, configuration.recipe)
+    curve = fit(road, images, configuration.recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
+    return curve[-1].val_accuracy or math.nan
+
+
+def main() -> None:
+    """Train the pairs and print what they show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, choices=sorted(T_95))
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(train(asked.one[0], *map(int, asked.one[1:])))
+        return
+    pairs = []
+    for seed in range(asked.seeds):
+        both = [
+            subprocess.Popen([sys.executable, __file__, "--one", road, str(seed), str(asked.images), str(asked.epochs)],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=worker_environment())
+            for road in ("ours", "reference")
+        ]  # fmt: skip
+        pairs.append(tuple(100 * float(process.communicate()[0].split()[-1]) for process in both))
+        print(f"seed {seed}: ours {pairs[-1][0]:.2f} %, reference {pairs[-1][1]:.2f} %", flush=True)
+    differences = [ours - reference for ours, reference in pairs]
+    mean, sd = statistics.mean(differences), statistics.stdev(differences)
+    half = T_95[len(pairs)] * sd / math.sqrt(len(pairs))
+    print(f"difference {mean:+.3f} points, SD {sd:.3f}, 95 % interval {mean - half:+.3f} to {mean + half:+.3f}")
+    if asked.json:
+        found = {"images": asked.images, "epochs": asked.epochs, "pairs": pairs, "mean": mean, "sd": sd,
+                 "interval_95": [mean - half, mean + half]}  # fmt: skip
+        asked.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
