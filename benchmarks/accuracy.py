@@ -1,15 +1,17 @@
 """Whether speed costs accuracy: ours beside a plain Keras loop, over paired seeds.
 
-    python benchmarks/accuracy.py [--seeds 5] [--images 50000] [--epochs 4] [--json FILE]
+    python benchmarks/accuracy.py [--seeds 5] [--images 20000] [--epochs 5] [--json FILE]
 
 A pair shares initial weights, order of images, augmentation and schedule. Ours is the compiled road with our layers;
 the reference steps with ``train_on_batch`` through Keras's own BatchNormalization and Dropout. The two of a pair train
-side by side on one thread each, and are judged on the 10,000 validation images.
+side by side on one thread each, and are judged on all the training file's other images (40,000 by default): networks
+that differ in rounding disagree on about 1 image in 20; on 10,000 that alone is a standard deviation of 0.2 points.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import statistics
@@ -27,8 +29,9 @@ T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9:
 
 
 def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
-    """Train in this process and return the validation accuracy after the last epoch."""
+    """Train in this process and return the accuracy on the images that it did not see."""
     import keras
+    import numpy as np
 
     from tuner.data.sources import find
     from tuner.data.splits import read_split
@@ -36,7 +39,7 @@ def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
     from tuner.models.layers import TrainingBatchNorm, TrainingDropout
     from tuner.search.worker import prepare_backend
     from tuner.training.configuration import read_configuration
-    from tuner.training.fit import fit
+    from tuner.training.fit import fit, loss_and_accuracy
     from tuner.training.plain import PlainRoad
     from tuner.training.stock import make_road
 
@@ -48,7 +51,13 @@ def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
         return layer.__class__.from_config(layer.get_config())
 
     prepare_backend()
-    images = read_split(find(None, print), images_wanted)
+    split = read_split(find(None, print))
+    pixels, labels = np.concatenate([split.train, split.val]), np.concatenate([split.train_labels, split.val_labels])
+    order = np.random.default_rng(0).permutation(len(pixels))
+    seen, unseen = order[:images_wanted], order[images_wanted:]
+    images = dataclasses.replace(
+        split, train=pixels[seen], train_labels=labels[seen], val=pixels[:0], val_labels=labels[:0]
+    )
     configuration = read_configuration(VALUES)
     plan = configuration.plan((28, 28, 1), images.classes)
     network = build_network(plan, scale=images.scale, seed=seed)
@@ -59,16 +68,16 @@ def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
         network.set_weights(weights)
     make = PlainRoad if road_name == "reference" else make_road
     road = make(network, images, configuration.recipe)
-    curve = fit(road, images, configuration.recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
-    return curve[-1].val_accuracy or math.nan
+    fit(road, images, configuration.recipe, epochs=epochs, seed=seed, after_epoch=lambda _: True)
+    return loss_and_accuracy(road.logits(pixels[unseen]), labels[unseen])[1]
 
 
 def main() -> None:
     """Train the pairs and print what they show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, choices=sorted(T_95))
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -86,6 +87,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="trains for minutes: --run-slow, as .ci/run does"))
+    missing = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is None]
+    for item in items if missing else ():
+        if item.get_closest_marker("backends"):
+            reason = f"needs {' and '.join(missing)}: tests/requirements-backends.txt, which .ci/run installs"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -215,6 +215,7 @@ class _Patient:
 
 def prepare_backend() -> None:
     """Load Keras and its backend with one thread: the same seeds then give the same bits, run after run."""
+    os.environ.setdefault("PJRT_NPROC", "1")  # the threads of JAX on CPUs, which it asks for once, when it starts
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -223,6 +224,10 @@ def prepare_backend() -> None:
         with contextlib.suppress(RuntimeError):  # already running: a library user's own process
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def log_to(path: str) -> None:

@@ -41,7 +41,7 @@ def augment(images: Any, draws: Any, recipe: Recipe, strengths: Mapping[str, Any
         transform = _inverse_affine(draws, recipe.flip, strengths, height, width)
         images = ops.image.affine_transform(images, transform, interpolation="bilinear", fill_mode="constant")
     elif recipe.flip:
-        images = ops.where(draws[:, 0, None, None, None] < 0.5, images[:, :, ::-1, :], images)  # noqa: PLR2004
+        images = ops.where(draws[:, 0, None, None, None] < 0.5, ops.flip(images, axis=2), images)  # noqa: PLR2004
     if recipe.erase:
         images = images * _hole_mask(draws, strengths["erase"], height, width)
     return images

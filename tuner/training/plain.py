@@ -23,10 +23,13 @@ class PlainRoad:
     def __init__(self, network: keras.Model, images: Images, recipe: Recipe) -> None:
         """Compile the network with the recipe's optimizer and loss."""
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        # Keras's own "loss" has the penalties in it; the curve is of the images alone, as the compiled road's.
+        of_images = keras.metrics.MeanMetricWrapper(loss, name="of_images")
         self.optimizer = make_optimizer(recipe)
-        network.compile(optimizer=self.optimizer, loss=loss, metrics=["accuracy"])
+        network.compile(optimizer=self.optimizer, loss=loss, metrics=["accuracy", of_images])
         self.optimizer.build(network.trainable_variables)
         self.network, self.images, self.recipe = network, images, recipe
+        self._one_hot = np.eye(images.classes, dtype=np.float32)
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
@@ -35,10 +38,10 @@ class PlainRoad:
             if step % steps_between_questions(order) == 0 and stopped():
                 raise Cancelled
             x = augment(ops.convert_to_tensor(self.images.train[indices].astype(np.float32)), draws[step], self.recipe)
-            y = np.eye(self.images.classes, dtype=np.float32)[self.images.train_labels[indices]]
-            self.network.optimizer.learning_rate = float(rates[step])
+            y = self._one_hot[self.images.train_labels[indices]]
+            self.optimizer.learning_rate = float(rates[step])  # the variable's value: JAX does not compile anew
             logs = self.network.train_on_batch(x, y, return_dict=True)  # of this batch alone
-            loss, correct = loss + float(logs["loss"]), correct + float(logs["accuracy"])
+            loss, correct = loss + float(logs["of_images"]), correct + float(logs["accuracy"])
         return loss / len(order), correct / len(order)
 
     def logits(
