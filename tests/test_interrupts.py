@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -95,9 +96,23 @@ def test_kill_9_of_the_search_leaves_no_workers_and_a_study_that_resume_ends_the
     assert resumed["best_trial"] == whole["best_trial"]
 
 
+def test_a_search_that_is_refused_leaves_no_worker_behind(tuner: Tuner, tmp_path: Path) -> None:
+    refused = tuner("search", "nosuch")
+
+    assert refused.code == 3
+    left = [
+        link for link in Path("/proc").glob("[0-9]*/cwd") if os.access(link, os.R_OK) and link.resolve() == tmp_path
+    ]
+    assert left == []
+
+
 def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_path: Path) -> None:
-    executor = LocalExecutor(tmp_path)
+    executor = LocalExecutor()
+    executor.warm(2)  # before it is known where they are to log
+    _, spare = (worker.process for worker in executor._warm)
+    executor.log_folder = tmp_path
     number = executor.start()
+    executor.let_go()
     heard: list[object] = []
     deadline = time.monotonic() + 60
     while not heard and time.monotonic() < deadline:
@@ -106,6 +121,11 @@ def test_a_worker_process_starts_answers_and_is_reported_when_it_is_killed(tmp_p
     assert heard[0][0] == number
     assert isinstance(heard[0][1], Ready)
     process = executor._workers[number].process
+    assert spare.returncode == -signal.SIGKILL
+    log, prints_to = tmp_path / f"worker-{number}.log", Path(f"/proc/{process.pid}/fd/1")
+    while prints_to.readlink() != log and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert prints_to.with_name("2").readlink() == log
     for polite in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the coordinator's to heed
         process.send_signal(polite)
     assert executor.receive(0.5) == []

@@ -83,7 +83,8 @@ def run_search(request: Request, observe: Observer, interruption: Interruption |
     pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
     asked = request.settings.get("workers")
     with contextlib.closing(LocalExecutor()) as executor:
-        executor.warm(asked if isinstance(asked, int) else auto_workers())  # while the space is being read
+        with contextlib.suppress(OSError):  # no room for a temporary log: they start later, then
+            executor.warm(asked if isinstance(asked, int) else auto_workers())  # while the space is being read
         with claimed(request) as (opened, folder), _full_disk_in_one_line(folder):
             clock = Clock(started, opened.settings.time)
             executor.log_folder = folder

@@ -96,6 +96,8 @@ class Worker:
             self._send(Done(job.job))
 
     def _train(self, job: TrainJob) -> None:
+        import keras
+
         from tuner.models.cnn import whole_model
         from tuner.training.checkpoint import Checkpoints
         from tuner.training.configuration import read_configuration
@@ -114,7 +116,9 @@ class Worker:
             last = result.epoch
             return self._ask(job.job, EpochReport(job.job, result))
 
-        keeper = Checkpoints(Path(job.checkpoints), job.key) if job.checkpoints else None
+        # Another backend rounds and draws otherwise: what it kept of this training is not gone on with.
+        key = f"{job.key} {keras.backend.backend()}"
+        keeper = Checkpoints(Path(job.checkpoints), key) if job.checkpoints else None
         fit(
             road,
             images,

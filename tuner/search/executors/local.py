@@ -82,6 +82,8 @@ class LocalExecutor:
             worker.process.kill()
             worker.process.wait()
             worker.channel.close()
+            if worker.early_log is not None:
+                worker.early_log.close()
 
     def _log(self, number: int) -> Path:
         if self.log_folder is None:
