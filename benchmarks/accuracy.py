@@ -76,6 +76,7 @@ def main() -> None:
     """Train the pairs and print what they show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, choices=sorted(T_95))
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -85,7 +86,7 @@ def main() -> None:
         print(train(asked.one[0], *map(int, asked.one[1:])))
         return
     pairs = []
-    for seed in range(asked.seeds):
+    for seed in range(asked.first, asked.first + asked.seeds):
         both = [
             subprocess.Popen([sys.executable, __file__, "--one", road, str(seed), str(asked.images), str(asked.epochs)],
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=worker_environment())

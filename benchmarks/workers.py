@@ -1,6 +1,6 @@
 """How many processes of how many threads: epochs a minute on this machine, which is what ``--workers auto`` goes by.
 
-    python benchmarks/workers.py [--rounds 3] [--images 6400] [--seconds 20] [--json FILE]
+    python benchmarks/workers.py [--rounds 3] [--images 6400] [--seconds 10] [--json FILE]
 
 Each layout (processes x threads) trains three networks for a while, all processes at once, each in a worker's
 environment; imports and the first epoch are left out. Layouts take turns within a round.
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=6400)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -95,7 +96,7 @@ def main() -> None:
     layouts = sorted({(1, 1), (1, count), (count, 1), (max(1, count // 2), 2), (count, 2)})
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(asked.rounds):
-        for name in NETWORKS:
+        for name in asked.networks:
             for processes, threads in layouts if number % 2 == 0 else reversed(layouts):
                 rates = found.setdefault(name, {}).setdefault(f"{processes}x{threads}", [])
                 rates.append(layout(name, processes, threads, asked))
