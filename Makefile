@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 SPEED := results/reference/$(shell date +%F)-speed
 
-.PHONY: help install search test soak bench check lock clean
+.PHONY: help install search test soak baselines bench check lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,10 @@ test: $(STAMP) ## install, run the tests (about five minutes on two cores)
 
 soak: $(STAMP) ## kill random processes of repeated searches for MINUTES (10), and compare each end with the undisturbed one
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),10)
+
+baselines: $(STAMP) ## train and score the published CNNs (hours; goes on where it was), and put the table into the README
+	$(BIN)/tuner baselines --out results/reference
+	$(BIN)/python benchmarks/readme.py
 
 $(BENCH)/.installed: requirements.lock benchmarks/requirements.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(BENCH)

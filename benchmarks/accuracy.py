@@ -35,7 +35,7 @@ def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
     import numpy as np
 
     from tuner.data.sources import find
-    from tuner.data.splits import read_split
+    from tuner.data.splits import read_images
     from tuner.models.cnn import build_network
     from tuner.models.layers import TrainingBatchNorm, TrainingDropout
     from tuner.search.worker import prepare_backend
@@ -52,7 +52,7 @@ def train(road_name: str, seed: int, images_wanted: int, epochs: int) -> float:
         return layer.__class__.from_config(layer.get_config())
 
     prepare_backend()
-    split = read_split(find(None, print))
+    split = read_images(find(None, print))
     pixels, labels = np.concatenate([split.train, split.val]), np.concatenate([split.train_labels, split.val_labels])
     order = np.random.default_rng(0).permutation(len(pixels))
     seen, unseen = order[:images_wanted], order[images_wanted:]

@@ -12,7 +12,7 @@ import keras
 from systems import CLASSES, CONFIGURATIONS, INPUT_SHAPE
 
 from tuner.data.sources import find
-from tuner.data.splits import read_split
+from tuner.data.splits import Cut, read_images
 from tuner.records import Values
 from tuner.training.configuration import read_configuration
 
@@ -29,7 +29,7 @@ def read_command() -> argparse.Namespace:
 
 def read_data(images: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Return (x, y) of training and of validation, x as float32 of mean 0 and deviation 1, scaled once."""
-    split = read_split(find(None), images)
+    split = read_images(find(None), Cut(images))
     mean, deviation = split.scale
     x_train, x_val = ((x.astype("float32") / 255 - mean) / deviation for x in (split.train, split.val))
     return (x_train, split.train_labels), (x_val, split.val_labels)

@@ -52,7 +52,7 @@ def train(road: str, network_name: str, images_wanted: int, epochs: int, threads
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
     from tuner.data.sources import find
-    from tuner.data.splits import read_split
+    from tuner.data.splits import Cut, read_images
     from tuner.models.cnn import build_network
     from tuner.training.configuration import read_configuration
     from tuner.training.fit import fit
@@ -60,7 +60,7 @@ def train(road: str, network_name: str, images_wanted: int, epochs: int, threads
     from tuner.training.stock import make_road
 
     configuration = read_configuration({**NETWORKS[network_name], **RECIPE})
-    whole = read_split(find(None, print), images_wanted)
+    whole = read_images(find(None, print), Cut(images_wanted))
     val, val_labels = whole.val[:VALIDATION_IMAGES], whole.val_labels[:VALIDATION_IMAGES]
     images = dataclasses.replace(whole, val=val, val_labels=val_labels)
     plan = configuration.plan(images.train.shape[1:], images.classes)

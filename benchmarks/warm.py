@@ -28,13 +28,13 @@ def measure(runs: int) -> dict[str, list[tuple[float, float]]]:
 
     prepare_backend()
     from tuner.data.sources import find
-    from tuner.data.splits import read_split
+    from tuner.data.splits import Cut, read_images
     from tuner.training.configuration import read_configuration
     from tuner.training.pipeline import plan_epoch
     from tuner.training.schedule import learning_rates
     from tuner.training.stock import Stock
 
-    images = read_split(find(None, print), 10_000)
+    images = read_images(find(None, print), Cut(10_000))
     stock = Stock()
     gc.freeze()  # as a worker does
 

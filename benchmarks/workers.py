@@ -35,13 +35,13 @@ def train(name: str, threads: int, images_wanted: int, seconds: float) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
     from tuner.data.sources import find
-    from tuner.data.splits import read_split
+    from tuner.data.splits import Cut, read_images
     from tuner.records import EpochResult
     from tuner.training.configuration import read_configuration
     from tuner.training.fit import fit
     from tuner.training.stock import Stock
 
-    images = read_split(find(None, print), images_wanted)
+    images = read_images(find(None, print), Cut(images_wanted))
     images = type(images)(images.train, images.train_labels, images.val[:500], images.val_labels[:500], images.classes,
                           images.scale)  # fmt: skip
     configuration = read_configuration({**NETWORKS[name], "batch_size": 64})

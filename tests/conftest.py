@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,6 +93,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("backends"):
             reason = f"needs {' and '.join(missing)}: tests/requirements-backends.txt, which .ci/run installs"
             item.add_marker(pytest.mark.skip(reason=reason))
+    if importlib.util.find_spec("playwright") is None or chromium() is None:
+        for item in items:
+            if item.get_closest_marker("browser"):
+                reason = "needs Chromium and tests/requirements-browser.txt, which .ci/run installs"
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def chromium() -> str | None:
+    """The system's own Chromium or Chrome."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import PARTS, open_folder, parse_idx, read_bytes
-from tuner.data.splits import read_split
+from tuner.data.splits import read_images
 from tuner.search.executors.local import worker_environment
 
 from .conftest import SMALL_SPACE, Done
@@ -40,7 +40,7 @@ def first_steps(data: Path, weights: Path) -> dict[str, Any]:
     from tuner.training.pipeline import plan_epoch
     from tuner.training.stock import make_road
 
-    images, configuration = read_split(open_folder(data)), read_configuration(STEPS)
+    images, configuration = read_images(open_folder(data)), read_configuration(STEPS)
     network = build_network(configuration.plan((28, 28, 1), 10), scale=images.scale, seed=1)
     if not weights.exists():
         np.savez(weights, *network.get_weights())
@@ -61,7 +61,7 @@ def trainings(data: Path, checkpoints: Path) -> dict[str, Any]:
     from tuner.training.fit import fit
     from tuner.training.stock import Stock
 
-    images, configuration, stock = read_split(open_folder(data)), read_configuration(TRAINING), Stock()
+    images, configuration, stock = read_images(open_folder(data)), read_configuration(TRAINING), Stock()
     kept = Checkpoints(checkpoints, "this")
     found: dict[str, Any] = {}
     for name, until, keeper in (("once", EPOCHS, None), ("again", EPOCHS, None),

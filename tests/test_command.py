@@ -72,7 +72,8 @@ def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple
 
     assert {path.name for path in run.iterdir()} == {
         "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
-        "predictions.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock", "checkpoints",
+        "report.html", "figures", "predictions.npz", "examples.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock",
+        "checkpoints",
     }  # fmt: skip
     complete = sorted(
         (trial for trial in report_trials(run) if trial["state"] == "complete"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import FASHION_BLOBS, PARTS, Source, find, git_blob, open_folder, places, read_bytes
-from tuner.data.splits import part_of, read_all, read_split, split_indices
+from tuner.data.splits import Cut, part_of, read_images, split_indices
 from tuner.errors import DataError
 
 from .conftest import write_idx
@@ -28,11 +28,11 @@ def test_what_is_found_is_the_published_release_byte_for_byte(fashion: Source) -
 
 
 def test_the_split_is_constant_stratified_and_whole(fashion: Source) -> None:
-    images = read_split(fashion)
+    images = read_images(fashion)
 
     assert (len(images.train), len(images.val)) == (50_000, 10_000)
     assert np.bincount(images.val_labels).tolist() == [1000] * 10
-    labels = read_all(fashion).train_labels
+    labels = read_images(fashion, Cut(everything=True)).train_labels
     train, val = split_indices(labels)
     assert np.array_equal(np.sort(np.concatenate([train, val])), np.arange(60_000))
     # One constant split for ever: studies of different years can be compared.
@@ -44,7 +44,7 @@ FIRST_VALIDATION_IMAGES = [0, 7, 9, 10, 18]
 
 
 def test_a_part_of_the_training_images_keeps_the_classes_in_proportion(fashion: Source) -> None:
-    labels = read_all(fashion).train_labels
+    labels = read_images(fashion, Cut(everything=True)).train_labels
     train, _ = split_indices(labels)
 
     part, larger = part_of(train, labels, 3000), part_of(train, labels, 6000)

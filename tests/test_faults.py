@@ -134,10 +134,10 @@ COORDINATOR_DEATHS: dict[str, Fault] = {
     "before the checkpoints are tidied": {"at": "tuner.search.shelf:Shelf.tidy", "nth": 2},
     "checkpoints tidied": {"at": "tuner.search.shelf:Shelf.tidy", "when": "after", "nth": 2},
     "searched, not refitted": {"at": COORDINATOR + "run", "when": "after"},
-    "during the refit": {"at": "tuner.evaluation.refit:_Refit._handle", "kind": "EpochReport", "nth": 3},
+    "during the refit": {"at": "tuner.evaluation.trainings:Trainings._handle", "kind": "EpochReport", "nth": 3},
     "before the score": {"at": "tuner.evaluation.score:score"},
     "scored, not reported": {"at": "tuner.evaluation.score:score", "when": "after"},
-    "before the report is written": {"at": "tuner.reporting.report:write_report"},
+    "before the report is written": {"at": "tuner.reporting.writing:write_everything"},
     "report written, the refit's checkpoints still there": {"at": "tuner.search.shelf:Shelf.clear_refit"},
 }
 

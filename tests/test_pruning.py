@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuner.data.sources import Source
-from tuner.data.splits import read_split
+from tuner.data.splits import Cut, read_images
 from tuner.records import TrialSummary, seed_for
 from tuner.runs import Outputs
 from tuner.search.storage import open_storage
@@ -26,7 +26,7 @@ def _retrained(trial: TrialSummary, source: Source) -> float:
     from tuner.training.fit import fit
     from tuner.training.stock import make_road
 
-    images = read_split(source, TRAIN_IMAGES)
+    images = read_images(source, Cut(TRAIN_IMAGES))
     configuration = read_configuration(trial.values)
     seed = seed_for(0, "trial", trial.number)
     plan = configuration.plan(source.input_shape, images.classes)

@@ -196,7 +196,9 @@ def test_what_was_decided_before_a_crash_is_only_told_after_it(bench: Bench) -> 
     left.set_user_attr("values", space_file.space.sample(left))
     row = dataclasses.asdict(dataclasses.replace(GHOST, epoch=1, val_accuracy=0.9))
     # Stored before the report that led to it.
-    left.set_user_attr("pruned", {"reason": "behind the others", "seconds": 1.0, "curve": [row]})
+    left.set_user_attr(
+        "pruned", {"reason": "behind the others", "seconds": 1.0, "curve": [row], "value": row["val_accuracy"]}
+    )
 
     study, executor = bench.search(settings, workers=1)
 

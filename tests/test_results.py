@@ -9,7 +9,6 @@ from rich.console import Console
 
 from tuner.console.live import LiveScreen
 from tuner.console.plain import PlainLines
-from tuner.evaluation.statistics import mean_and_sd, wilson
 from tuner.records import (
     Cost,
     EpochEnded,
@@ -22,27 +21,7 @@ from tuner.records import (
     TrialStarted,
     TrialSummary,
 )
-from tuner.reporting.report import as_markdown
-
-
-@pytest.mark.parametrize(
-    ("correct", "total", "low", "high"),
-    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_the_wilson_interval_is_that_of_the_textbook(correct: int, total: int, low: float, high: float) -> None:
-    assert wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_one_seed_has_no_standard_deviation() -> None:
-    assert mean_and_sd([0.9]) == (0.9, None)
-    mean, sd = mean_and_sd([0.9, 0.92])
-    assert mean == pytest.approx(0.91)
-    assert sd == pytest.approx(0.0141421, abs=1e-6)
+from tuner.reporting.markdown import as_markdown
 
 
 def _epoch(number: int, accuracy: float | None) -> EpochResult:
@@ -159,5 +138,5 @@ def test_the_written_report_leads_with_the_answer_and_ends_with_the_command() ->
 
     assert lines[0] == "# cnn-1: test accuracy 92.75 ± 0.07 %"
     assert lines[-2] == "tuner search"
-    assert "| ruhi | 91.33 % | +1.42 | re-split |" in lines
+    assert "| ruhi | 91.33 % | – | +1.42 | – | – | re-split |" in lines
     assert "1.26 points above" in "\n".join(lines)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import Source
-from tuner.data.splits import Images, read_split
+from tuner.data.splits import Cut, Images, read_images
 from tuner.training.configuration import read_configuration
 from tuner.training.fit import fit
 from tuner.training.stock import KEPT, Stock, shape_of
@@ -21,7 +21,7 @@ SECOND = {**FIRST, "dropout_conv": 0.4, "dropout_dense": 0.1, "learning_rate": 1
 
 @pytest.fixture(scope="module")
 def images(small: Source) -> Images:
-    return read_split(small)
+    return read_images(small)
 
 
 def train(stock: Stock, images: Images, values: dict, seed: int) -> tuple[list[tuple], list[np.ndarray], keras.Model]:
@@ -99,6 +99,6 @@ def test_other_images_are_not_trained_on_by_a_kept_loop(images: Images, small: S
     stock = Stock()
     _, _, network = train(stock, images, FIRST, 1)
 
-    _, _, other = train(stock, read_split(small, 300), FIRST, 1)
+    _, _, other = train(stock, read_images(small, Cut(300)), FIRST, 1)
 
     assert other is not network

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tuner.data.sources import Source
-from tuner.data.splits import Images, read_split
+from tuner.data.splits import Images, read_images
 from tuner.models.cnn import build_network
 from tuner.records import EpochResult
 from tuner.search import timekeeper
@@ -30,7 +30,7 @@ VALUES = {"blocks": 2, "filters_1": 8, "filters_2": 16, "dense_units": 32, "drop
 
 @pytest.fixture(scope="module")
 def images(small: Source) -> Images:
-    return read_split(small)
+    return read_images(small)
 
 
 Make = Callable[[keras.Model, Images, Recipe], Road]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -38,6 +38,20 @@ class EpochResult:
     learning_rate: float
     """The rate of the epoch's last step."""
     seconds: float
+
+
+def fold_values(curve: Sequence[EpochResult], epochs: int) -> list[float]:
+    """Return the validation accuracy at the end of each fold that ``curve``, of ``epochs`` a fold, has whole."""
+    return [result.val_accuracy or 0.0 for result in curve[epochs - 1 :: epochs]]
+
+
+def value_of(curve: Sequence[EpochResult], epochs: int) -> float:
+    """Return what a trial with this ``curve`` is worth: its last accuracy, or the mean of its whole folds.
+
+    ``epochs`` are those of a fold; a trial on the constant split has one.
+    """
+    whole = fold_values(curve, epochs)
+    return sum(whole) / len(whole) if whole else curve[-1].val_accuracy or 0.0
 
 
 OVERHEAD_MULTIPLY_ADDS = 2_500_000
@@ -163,6 +177,8 @@ class RefitStarted:
     trial: TrialSummary
     epochs: int
     seeds: int
+    done: int = 0
+    """Seeds that are trained and scored already."""
 
 
 @dataclass(frozen=True)
@@ -173,5 +189,73 @@ class RefitEpochEnded:
     result: EpochResult
 
 
-Event: TypeAlias = Note | SearchStarted | TrialStarted | EpochEnded | TrialEnded | RefitStarted | RefitEpochEnded
+@dataclass(frozen=True)
+class FinalsStarted:
+    """The best trials are judged again, from fresh seeds."""
+
+    trials: tuple[int, ...]
+    epochs: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class FinalEpochEnded:
+    """One epoch of one finalist's seed (counted from 0)."""
+
+    trial: int
+    seed: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class FractionsStarted:
+    """The winner is trained on parts of the training images."""
+
+    train_images: tuple[int, ...]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class FractionEpochEnded:
+    """One epoch on a part of the training images."""
+
+    train_images: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class BaselinesStarted:
+    """Published networks are trained."""
+
+    trainings: int
+    """That are still to be done, over all seeds."""
+    baselines: int
+
+
+@dataclass(frozen=True)
+class BaselineEpochEnded:
+    """One epoch of one baseline's seed (counted from 0)."""
+
+    name: str
+    seed: int
+    epochs: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
+class BaselineScored:
+    """All seeds of a baseline are scored on the test set; fractions."""
+
+    name: str
+    mean: float
+    sd: float | None
+    seeds: int
+
+
+SearchEvent: TypeAlias = SearchStarted | TrialStarted | EpochEnded | TrialEnded
+FinalEvent: TypeAlias = (
+    FinalsStarted | FinalEpochEnded | RefitStarted | RefitEpochEnded | FractionsStarted | FractionEpochEnded
+)
+BaselineEvent: TypeAlias = BaselinesStarted | BaselineEpochEnded | BaselineScored
+Event: TypeAlias = Note | SearchEvent | FinalEvent | BaselineEvent
 Observer: TypeAlias = Callable[[Event], None]

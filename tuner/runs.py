@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import functools
 import importlib.metadata
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from tuner.errors import EnvironmentProblem, StudyError
 
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
 WORKER_BYTES = 1 << 30
 """Of memory, for a worker: its libraries, the images, and the activations of a batch."""
@@ -67,6 +69,23 @@ def make_writable(folder: Path) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def disk_trouble_in_one_line(folder: Path, then: str) -> Iterator[None]:
+    """Turn a full or read-only disk, met while ``folder`` is written, into an EnvironmentProblem.
+
+    ``then`` says what the user can do when there is room again.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        raise EnvironmentProblem(
+            f"{error.filename or folder}: cannot be written: {error.strerror}",
+            hint=f"nothing that was written is lost: make room, then {then}",
+        ) from None
+
+
 def resume_command(outputs: Outputs, study: str, *more: str) -> str:
     """Return what to type to go on with ``study``, from the folder where this was typed."""
     where = [] if str(outputs.folder) == "results" else ["--out", str(outputs.folder)]
@@ -82,6 +101,15 @@ class Interruption:
     asked: bool = False
     heard: bool = False
     """Somebody looks at ``asked``: until then a signal ends the run at once, as there is nothing to lose."""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts a first signal only asks: somebody looks."""
+        self.heard = True
+        try:
+            yield
+        finally:
+            self.heard = False
 
 
 @contextlib.contextmanager
@@ -214,11 +242,11 @@ def lock_beside(database: Path, study: str | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, database: Path | None) -> Iterator[None]:
+def only_one(folder: Path, database: Path | None, busy: str | None = None) -> Iterator[None]:
     """Hold the locks of a run folder and, for SQLite, of its study, which the kernel takes back when the process dies.
 
-    The files stay, for a lock on a removed file keeps nobody out. Raises StudyError when another process has one of
-    the locks, EnvironmentProblem when they cannot be written.
+    ``busy`` says what the process that has them is doing. The files stay, for a lock on a removed file keeps nobody
+    out. Raises StudyError when another process has one of the locks, EnvironmentProblem when they cannot be written.
     """
     with contextlib.ExitStack() as held:
         for path in (folder / ".lock", *([lock_beside(database, folder.name)] if database else [])):
@@ -228,8 +256,8 @@ def only_one(folder: Path, database: Path | None) -> Iterator[None]:
             except BlockingIOError:
                 lock.seek(0)
                 owner = lock.read().strip() or "another process"
-                said = f"study '{folder.name}' is being searched by {owner}"
-                raise StudyError(said, hint="wait for it, or end it") from None
+                busy = busy or f"study '{folder.name}' is being searched"
+                raise StudyError(f"{busy} by {owner}", hint="wait for it, or end it") from None
             except OSError as error:
                 raise EnvironmentProblem(
                     f"{path}: cannot lock it: {error.strerror}", hint="choose another folder with --out or --storage"

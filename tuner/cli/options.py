@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tuner.errors import UsageError
+
 Out = Annotated[str, typer.Option("--out", envvar="TUNER_OUT", help="Folder for studies and runs.")]
 Storage = Annotated[
     str | None,
@@ -21,6 +23,11 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="A folder of four IDX files; Fashion-MNIST when left out.", show_default=False),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Worker processes, one thread each; auto is one a core.", metavar="N|auto", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,3 +37,12 @@ Set = Annotated[
         show_default=False,
     ),
 ]
+
+
+def read_workers(text: str | None) -> int | str | None:
+    """Return what ``--workers`` says. Raises UsageError."""
+    if text is None or text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--workers {text}: neither a number above 0 nor 'auto'")
+    return int(text)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from tuner.cli.options import Data, Json, Out, Set, Storage
+from tuner.cli.options import Data, Json, Out, Quiet, Set, Storage, Workers, read_workers
+from tuner.cli.signals import signals
 from tuner.errors import InterruptedByUser, SpaceError, UsageError
-
-if TYPE_CHECKING:
-    from tuner.runs import Interruption
 
 
 def search(  # noqa: PLR0913  # every option is one parameter
@@ -33,12 +28,7 @@ def search(  # noqa: PLR0913  # every option is one parameter
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a full trial.", show_default=False)] = None,
     data: Data = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            help="Worker processes, one thread each; auto is one a core.", metavar="N|auto", show_default=False
-        ),
-    ] = None,
+    workers: Workers = None,
     sampler: Annotated[
         Literal["tpe", "random", "qmc", "grid"] | None, typer.Option(help="Which values next.", show_default=False)
     ] = None,
@@ -55,6 +45,10 @@ def search(  # noqa: PLR0913  # every option is one parameter
     refit_seeds: Annotated[
         int | None, typer.Option(min=1, help="How often the winner trains.", show_default=False)
     ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Judge so many of the best trials again from fresh seeds.", show_default=False),
+    ] = None,
     no_refit: Annotated[bool, typer.Option("--no-refit", help="Search only: retrain and score nothing.")] = False,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same study whatever the machine's timing; with --trials.")
@@ -62,9 +56,13 @@ def search(  # noqa: PLR0913  # every option is one parameter
     keep: Annotated[
         int | None, typer.Option(min=0, help="Keep the checkpoints of so many of the best trials.", show_default=False)
     ] = None,
+    start_with: Annotated[
+        Literal["baselines"] | None,
+        typer.Option(help="Try the points nearest to the published networks first.", show_default=False),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
     set_: Set = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Search a space, retrain the winner, score it once on the test set, and compare it with the baselines.
@@ -82,12 +80,13 @@ def search(  # noqa: PLR0913  # every option is one parameter
         "trials": trials,
         "time": _seconds(time),
         "epochs": epochs,
-        "workers": _workers(workers),
+        "workers": read_workers(workers),
         "sampler": sampler,
         "pruner": pruner,
         "seed": seed,
         "refit_epochs": refit_epochs,
         "refit_seeds": refit_seeds,
+        "top": top,
         "deterministic": deterministic or None,
         "keep": keep,
     }
@@ -101,8 +100,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
         refit=not no_refit,
         changes=tuple(set_ or ()),
         settings=dict(settings),
+        start_with=start_with,
     )
-    with _signals() as interruption, screens.progress(quiet=quiet or json) as observe:
+    with signals() as interruption, screens.progress(quiet=quiet or json) as observe:
         try:
             report = run_search(request, observe, interruption)
         except KeyboardInterrupt:
@@ -124,33 +124,3 @@ def _seconds(text: str | None) -> float | None:
         return None if text is None else parse_seconds(text)
     except SpaceError as error:
         raise UsageError(f"--{error.message}", hint=error.hint) from None
-
-
-def _workers(text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--workers {text}: neither a number above 0 nor 'auto'")
-    return int(text)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Interruption]:
-    """Let Ctrl-C, SIGTERM and SIGHUP ask the search to end between two epochs, and end it at once the second time."""
-    from tuner.runs import Interruption
-
-    interruption = Interruption()
-
-    def hear(_number: int, _frame: object) -> None:
-        if interruption.asked or not interruption.heard:
-            raise KeyboardInterrupt
-        interruption.asked = True
-
-    # What the parent ignores stays ignored: that is how nohup works.
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, hear) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

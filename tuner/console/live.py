@@ -14,11 +14,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.console.words import counts_line, duration, percent, sparkline, values_line
+from tuner.console.words import counts_line, duration, sparkline, values_line
 from tuner.records import (
     UNCOUNTED,
+    BaselineEpochEnded,
+    BaselineEvent,
+    BaselineScored,
+    BaselinesStarted,
     EpochEnded,
     Event,
+    FinalEpochEnded,
+    FinalEvent,
+    FinalsStarted,
+    FractionEpochEnded,
+    FractionsStarted,
     Note,
     RefitEpochEnded,
     RefitStarted,
@@ -28,6 +37,7 @@ from tuner.records import (
     TrialSummary,
     Values,
 )
+from tuner.reporting.sentences import percent, spread
 
 REFRESHES_A_SECOND = 4
 CURVE_WIDTH = 24
@@ -56,7 +66,12 @@ class LiveScreen:
         self._rows: dict[str, _Row] = {}
         self._counts: dict[str, int] = {}
         self._best: TrialSummary | None = None
+        self._finals: FinalsStarted | None = None
+        self._fractions: FractionsStarted | None = None
         self._refit: RefitStarted | None = None
+        self._baselines: BaselinesStarted | None = None
+        self._trainings = 0
+        self._scored: list[str] = []
         self._note = "Workers are loading TensorFlow …"
 
     def __enter__(self) -> Self:
@@ -89,20 +104,59 @@ class LiveScreen:
                 self._rows.pop(f"{event.trial.number}", None)
                 self._counts[event.trial.state] = self._counts.get(event.trial.state, 0) + 1
                 self._best = event.best
-            case RefitStarted():
-                self._refit, self._best, self._note = event, event.trial, ""
-                self._rows = {
-                    f"refit {seed}": _Row(f"refit seed {seed}", event.trial.values, event.epochs)
-                    for seed in range(event.seeds)
-                }
-            case RefitEpochEnded():
-                self._show_epoch(f"refit {event.seed}", event.result.epoch, event.result.accuracy)
+            case BaselinesStarted() | BaselineEpochEnded() | BaselineScored():
+                self._hear_of_baselines(event)
+            case _:
+                self._hear_of_finals(event)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # Rich's signature
         """Draw."""
         parts: list[RenderableType] = [self._headline(), self._table(), self._footer()]
         title = "tuner search" if not self._search else f"tuner search · {self._search.study}"
+        title = "tuner baselines" if self._baselines else "tuner report" if self._fractions else title
         yield Panel(Group(*parts), title=title, title_align="left", border_style="cyan")
+
+    def _hear_of_finals(self, event: FinalEvent) -> None:
+        match event:
+            case FinalsStarted():
+                self._finals, self._note = event, ""
+                self._rows = {
+                    f"final {trial} {seed}": _Row(f"trial {trial}, seed {seed}", {}, event.epochs)
+                    for seed in range(event.seeds)
+                    for trial in event.trials
+                }
+            case FinalEpochEnded():
+                self._show_epoch(f"final {event.trial} {event.seed}", event.result.epoch, event.result.val_accuracy)
+            case FractionsStarted():
+                self._fractions, self._note = event, ""
+                sizes = event.train_images
+                self._rows = {f"{size}": _Row(f"{size:,} images", {}, event.epochs) for size in sizes}
+            case FractionEpochEnded():
+                self._show_epoch(f"{event.train_images}", event.result.epoch, event.result.val_accuracy)
+            case RefitStarted():
+                self._refit, self._best, self._note = event, event.trial, ""
+                self._rows = {
+                    f"refit {seed}": _Row(f"refit seed {seed}", event.trial.values, event.epochs)
+                    for seed in range(event.done, event.seeds)
+                }
+            case RefitEpochEnded():
+                self._show_epoch(f"refit {event.seed}", event.result.epoch, event.result.accuracy)
+
+    def _hear_of_baselines(self, event: BaselineEvent) -> None:
+        match event:
+            case BaselinesStarted():
+                self._baselines = event
+            case BaselineEpochEnded():
+                key, result = f"{event.name} {event.seed}", event.result
+                self._rows.setdefault(key, _Row(f"{event.name}, seed {event.seed}", {}, event.epochs))
+                self._note = ""
+                self._show_epoch(key, result.epoch, result.val_accuracy)
+                if result.epoch >= event.epochs:
+                    del self._rows[key]
+                    self._trainings += 1
+            case BaselineScored():
+                seeds = "seed" if event.seeds == 1 else "seeds"
+                self._scored.append(f"{event.name}: test {spread(event.mean, event.sd)}, {event.seeds} {seeds}")
 
     def _keep_best(self, trial: TrialSummary) -> None:
         best = self._best.val_accuracy if self._best else None
@@ -115,14 +169,25 @@ class LiveScreen:
             row.epoch, row.accuracy = epoch, accuracy
             row.curve = [*row.curve[: epoch - 1], accuracy or 0.0]
 
+    @property
+    def _after_the_search(self) -> bool:
+        return any((self._baselines, self._finals, self._fractions, self._refit))
+
     def _headline(self) -> Table:
         elapsed = time.monotonic() - self._start
         limit = self._search.seconds if self._search else None
         trials = self._search.trials if self._search else None
         counted = sum(count for state, count in self._counts.items() if state not in UNCOUNTED)
         left = f"{duration(elapsed)} of {duration(limit)}" if limit else duration(elapsed)
-        if self._refit:
+        if self._fractions:
+            what = "training the winner on parts of the images"
+        elif self._baselines:
+            trials, counted = self._baselines.trainings, self._trainings
+            what = f"training the baselines: {counted} of {trials} trainings done"
+        elif self._refit:
             what = f"retraining the winner: {self._refit.seeds} seeds, {self._refit.epochs} epochs"
+        elif self._finals:
+            what = f"judging the best {len(self._finals.trials)} again: {self._finals.seeds} fresh seeds each"
         else:
             what = f"searching: {counted} of {trials} trials done" if trials else f"searching: {counted} done"
         grid = Table.grid(expand=True, padding=(0, 1))
@@ -139,7 +204,7 @@ class LiveScreen:
         for header in ("", "epoch", "training" if self._refit else "validation", "curve"):
             table.add_column(header, no_wrap=True)
         table.add_column(
-            "" if self._refit else "differs from the best in" if self._best else "tries",
+            "" if self._after_the_search else "differs from the best in" if self._best else "tries",
             ratio=1,
             overflow="ellipsis",
             no_wrap=True,
@@ -159,7 +224,9 @@ class LiveScreen:
         if self._best:
             text = f"best: trial {self._best.number}, validation {percent(self._best.val_accuracy)}"
             lines.append(Text(text, style="bold green"))
-        lines.append(Text(counts_line(self._counts), style="dim"))
+        lines += [Text(line, style="green") for line in self._scored]
+        if self._counts or not self._after_the_search:
+            lines.append(Text(counts_line(self._counts), style="dim"))
         if self._note:
             lines.append(Text(self._note, style="yellow"))
         return Group(*lines)

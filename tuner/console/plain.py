@@ -5,10 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tuner.console.words import duration, percent, reason_of, values_line
+from tuner.console.words import duration, reason_of, values_line
 from tuner.records import (
+    BaselineEpochEnded,
+    BaselineEvent,
+    BaselineScored,
+    BaselinesStarted,
     EpochEnded,
     Event,
+    FinalEpochEnded,
+    FinalEvent,
+    FinalsStarted,
+    FractionEpochEnded,
+    FractionsStarted,
     Note,
     RefitEpochEnded,
     RefitStarted,
@@ -16,6 +25,7 @@ from tuner.records import (
     TrialEnded,
     TrialStarted,
 )
+from tuner.reporting.sentences import percent, spread
 
 
 class PlainLines:
@@ -36,6 +46,8 @@ def line_of(event: Event) -> str:
     match event:
         case Note():
             return event.text
+        case BaselinesStarted() | BaselineEpochEnded() | BaselineScored():
+            return _line_of_baselines(event)
         case SearchStarted():
             total = f"{event.trials} trials" if event.trials else "as many trials as fit"
             limit = f" within {duration(event.seconds)}" if event.seconds else ""
@@ -60,6 +72,27 @@ def line_of(event: Event) -> str:
             trial, best = event.trial, event.best
             so_far = f"; best so far {percent(best.val_accuracy)}, trial {best.number}" if best else ""
             return f"trial {trial.number} {reason_of(trial)}{so_far}"
+        case _:
+            return _line_of_finals(event)
+
+
+def _line_of_finals(event: FinalEvent) -> str:
+    match event:
+        case FinalsStarted():
+            numbers = ", ".join(str(number) for number in event.trials)
+            return f"Judging trials {numbers} again: {event.epochs} epochs, {event.seeds} fresh seeds each."
+        case FinalEpochEnded():
+            result = event.result
+            return (
+                f"trial {event.trial} seed {event.seed} epoch {result.epoch}: "
+                f"validation {percent(result.val_accuracy)}, loss {result.loss:.3f}, {result.seconds:.1f} s"
+            )
+        case FractionsStarted():
+            parts = ", ".join(f"{size:,}" for size in event.train_images)
+            return f"Training the winner on {parts} images, {event.epochs} epochs each."
+        case FractionEpochEnded():
+            result = event.result
+            return f"{event.train_images:,} images epoch {result.epoch}: validation {percent(result.val_accuracy)}"
         case RefitStarted():
             return (
                 f"Retraining trial {event.trial.number} on all training images: "
@@ -68,3 +101,17 @@ def line_of(event: Event) -> str:
         case RefitEpochEnded():
             result = event.result
             return f"refit seed {event.seed} epoch {result.epoch}: loss {result.loss:.3f}, {result.seconds:.1f} s"
+
+
+def _line_of_baselines(event: BaselineEvent) -> str:
+    match event:
+        case BaselinesStarted():
+            return f"{event.baselines} baselines, {event.trainings} trainings to be done."
+        case BaselineEpochEnded():
+            result = event.result
+            return (
+                f"{event.name} seed {event.seed} epoch {result.epoch} of {event.epochs}: "
+                f"validation {percent(result.val_accuracy)}, loss {result.loss:.3f}, {result.seconds:.1f} s"
+            )
+        case BaselineScored():
+            return f"{event.name}: test accuracy {spread(event.mean, event.sd)} ({event.seeds} seeds)"

@@ -11,10 +11,11 @@ from rich.console import Console
 from tuner.console import tables
 from tuner.console.live import LiveScreen
 from tuner.console.plain import PlainLines
-from tuner.console.words import counts_line, percent
+from tuner.console.words import counts_line
 from tuner.data.sources import Place
 from tuner.records import Event, Observer, SearchStarted, TrialEnded, TrialStarted, TrialSummary, count_states
 from tuner.reporting.report import Document
+from tuner.reporting.sentences import percent
 from tuner.search.study import StudyRow, best_trial
 from tuner.search.task import Survey
 from tuner.space.reader import SpaceFile
@@ -111,6 +112,11 @@ def show_check(name: str, found: Survey) -> None:
 def show_studies(rows: list[StudyRow]) -> None:
     """Print the studies."""
     tables.show_studies(_console(), rows)
+
+
+def show_baselines(rows: list[Document]) -> None:
+    """Show the published networks: published beside measured."""
+    tables.show_baselines(_console(), rows)
 
 
 def show_places(found: list[Place]) -> None:

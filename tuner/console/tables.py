@@ -9,9 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from tuner.console.words import duration, percent, state_text, value_text
+from tuner.console.words import duration, state_text
 from tuner.data.sources import Place
-from tuner.reporting.report import Document, counts_sentence, headline, origin_sentence
+from tuner.reporting.report import Document
+from tuner.reporting.sentences import (
+    counts_sentence,
+    headline,
+    origin_sentence,
+    p_of,
+    p_text,
+    percent,
+    spread,
+    value_text,
+)
 from tuner.search.study import StudyRow
 from tuner.search.task import Survey
 from tuner.space.parameters import describe, describe_when
@@ -43,14 +53,16 @@ def show_result(console: Console, report: Document, folder: str) -> None:
     console.print(f"In the search: {reached}. {origin_sentence(best)}")
     show_values(console, best)
     if report["baselines"] and refit:
-        table = _table("baseline", "published", "ours", "")
+        table = _table("baseline", "published", "measured here", "ours", "p", "")
         for row in report["baselines"]:
             gain = 100 * row["difference"]
             colour = "green" if gain > 0 else "red"
             table.add_row(
                 row["name"],
                 percent(row["published_test_accuracy"]),
+                spread(row["measured_test_accuracy"], row["sd"]),
                 f"[{colour}]{gain:+.2f}[/]",
+                p_text(p_of(row)),
                 f"[dim]{row['note']}[/]",
             )
         console.print(table)
@@ -146,6 +158,19 @@ def show_studies(console: Console, rows: Sequence[StudyRow]) -> None:
         started = f"{row.started:%Y-%m-%d %H:%M}" if row.started else "–"
         table.add_row(row.name, row.space, trials, percent(row.best_val_accuracy), started)
     console.print(table)
+
+
+def show_baselines(console: Console, rows: Sequence[Document]) -> None:
+    """Print the published networks: published beside measured, and what each published figure is of."""
+    table = _table("baseline", "published", "measured here", "seeds", "epochs", "parameters")
+    for row in rows:
+        measured, seeds = spread(row["measured_test_accuracy"], row["sd"]), f"{row['seeds'] or '–'}"
+        published = percent(row["published_test_accuracy"])
+        table.add_row(row["name"], published, measured, seeds, f"{row['epochs']}", f"{row['parameters']:,}")
+    console.print(table)
+    console.print()
+    for row in rows:
+        console.print(f"[dim]{row['name']}: {row['note']}.[/]")
 
 
 def show_places(console: Console, places: Sequence[Place]) -> None:

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuner.records import TrialSummary, Value, Values
+from tuner.records import TrialSummary, Values
+from tuner.reporting.sentences import percent, value_text
 
 BARS = "▁▂▃▄▅▆▇█"
-
-
-def percent(share: float | None) -> str:
-    """Return a fraction as per cent.
-
-    >>> percent(0.9234)
-    '92.34 %'
-    """
-    return "–" if share is None else f"{100 * share:.2f} %"
 
 
 def duration(seconds: float) -> str:
@@ -27,11 +19,6 @@ def duration(seconds: float) -> str:
     whole = max(0, int(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def value_text(value: Value) -> str:
-    """Return one value, floats at four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def values_line(values: Values, beside: Values | None = None) -> str:

@@ -28,31 +28,66 @@ class Images:
     """Mean and standard deviation of all training pixels as fractions of 255."""
 
 
-def read_split(source: Source, train_images: int | None = None) -> Images:
-    """Return the training and validation images, e.g. 50,000 and 10,000 of Fashion-MNIST.
+@dataclass(frozen=True)
+class Cut:
+    """Which of the training file's images train and which validate; the constant split unless it says otherwise."""
 
-    ``train_images`` keeps a stratified part of the training images; validation stays whole.
+    train_images: int | None = None
+    """Keep a stratified part of the training images; validation stays whole."""
+    everything: bool = False
+    """All train and none validate: the refit."""
+    share: float | None = None
+    """Of the file, validates: what a published system held back, drawn by class."""
+    fold: tuple[int, int] | None = None
+    """(k, n): the k-th of n equal parts of the file validates, counted from 0, each class in its proportion."""
+    last: bool = False
+    """With ``share``: the file's last images, as Keras's ``validation_split`` takes them."""
+
+
+SPLIT = Cut()
+
+
+def read_images(source: Source, cut: Cut = SPLIT) -> Images:
+    """Return what trains and what validates, e.g. 50,000 and 10,000 images of Fashion-MNIST.
+
+    Raises DataError when there are fewer than ``cut.train_images``.
     """
-    images, labels = _read_training(source)
-    train, val = split_indices(labels)
-    if train_images is not None:
-        train = part_of(train, labels, train_images)
-    return Images(images[train], labels[train], images[val], labels[val], len(source.class_names), _scale(images))
+    images, classes = (parse_idx(read_bytes(source.folder, part), source.folder / part) for part in PARTS[:2])
+    pixels, labels = images[..., None], classes.astype(np.int64)
+    if cut.everything:
+        train, val = np.arange(len(labels)), np.arange(0)
+    elif cut.fold is not None:
+        train, val = fold_indices(labels, *cut.fold)
+    elif cut.share is not None and cut.last:
+        train, val = np.split(np.arange(len(labels)), [len(labels) - round(len(labels) * cut.share)])
+    else:
+        train, val = split_indices(labels, cut.share or VALIDATION_SHARE)
+    if cut.train_images is not None:
+        train = part_of(train, labels, cut.train_images)
+    return Images(pixels[train], labels[train], pixels[val], labels[val], len(source.class_names), _scale(pixels))
 
 
-def read_all(source: Source) -> Images:
-    """Return all training images, validation included, for the refit."""
-    images, labels = _read_training(source)
-    return Images(images, labels, images[:0], labels[:0], len(source.class_names), _scale(images))
-
-
-def split_indices(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the sorted indices of training and validation: a sixth of each class, at least one, validates."""
+def split_indices(
+    labels: npt.NDArray[np.int64], share: float = VALIDATION_SHARE
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the sorted indices of training and validation: ``share`` of each class, at least one, validates."""
     val = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = max(1, round(len(members) * VALIDATION_SHARE))
+        count = max(1, round(len(members) * share))
         val.append(np.random.default_rng([SPLIT_SEED, int(label)]).permutation(members)[:count])
+    chosen = np.sort(np.concatenate(val))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def fold_indices(
+    labels: npt.NDArray[np.int64], fold: int, folds: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the sorted indices of training and validation when the ``fold``-th of ``folds`` parts validates."""
+    val = []
+    for label in np.unique(labels):
+        members = np.random.default_rng([SPLIT_SEED, 1, int(label)]).permutation(np.flatnonzero(labels == label))
+        val.append(np.array_split(members, folds)[(fold + int(label)) % folds])  # what is over goes around
     chosen = np.sort(np.concatenate(val))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
@@ -68,11 +103,6 @@ def part_of(train: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], count: 
         members = np.flatnonzero(labels[order] == label)
         fraction[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(order[np.argsort(fraction, kind="stable")[:count]])
-
-
-def _read_training(source: Source) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    images, labels = (parse_idx(read_bytes(source.folder, part), source.folder / part) for part in PARTS[:2])
-    return images[..., None], labels.astype(np.int64)
 
 
 def _scale(images: npt.NDArray[np.uint8]) -> tuple[float, float]:

@@ -6,7 +6,11 @@ loads no TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -14,100 +18,200 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.data.holdout import read_test
 from tuner.errors import SearchError
-from tuner.evaluation.refit import Refitted
+from tuner.evaluation.analysis import choose_examples
+from tuner.evaluation.averaging import Averaging, Winner, averaged, choose_for
 from tuner.evaluation.statistics import mean_and_sd, wilson
+from tuner.evaluation.trainings import Trained
+from tuner.runs import draft_of
 from tuner.search.worker import end_with
 
 BATCH = 500
+_NOT_OURS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class TestScore:
-    """The test set as each refit seed's model saw it."""
+    """The test set as each training's model saw it."""
 
     __test__ = False  # not a test case, whatever its name says to pytest
 
     probabilities: npt.NDArray[np.float32]
-    """(seeds, images, classes)"""
+    """(models, images, classes)"""
     labels: npt.NDArray[np.int64]
     """(images,)"""
+    averaging: Averaging | None = None
+    """What test-time averaging gave on validation; None where it was not tried."""
+    averaged: npt.NDArray[np.float32] | None = None
+    """(models, images, classes), where validation chose an averaging."""
 
     @property
     def accuracies(self) -> list[float]:
-        """Return the fraction of right answers, one a seed."""
-        return [float(share) for share in (self.probabilities.argmax(axis=2) == self.labels).mean(axis=1)]
+        """Return the fraction of right answers, one a model."""
+        return self._accuracies(self.probabilities)
+
+    @property
+    def averaged_accuracies(self) -> list[float]:
+        """Return the same with averaging; empty where none was chosen."""
+        return [] if self.averaged is None else self._accuracies(self.averaged)
 
     @property
     def mean_and_sd(self) -> tuple[float, float | None]:
-        """Return the mean over the seeds and their sample standard deviation."""
+        """Return the mean over the models and their sample standard deviation."""
         return mean_and_sd(self.accuracies)
 
     @property
     def interval_95(self) -> tuple[float, float]:
-        """Return the Wilson interval of the exported model, the first seed's."""
-        return wilson(int((self.probabilities[0].argmax(axis=1) == self.labels).sum()), len(self.labels))
+        """Return the Wilson interval of the exported model, the first one."""
+        return wilson(int(self.right.sum()), len(self.labels))
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Return whether the first model is right, (images,)."""
+        return np.asarray(self.probabilities[0].argmax(axis=1) == self.labels)
+
+    def _accuracies(self, probabilities: npt.NDArray[np.float32]) -> list[float]:
+        return [float(share) for share in (probabilities.argmax(axis=2) == self.labels).mean(axis=1)]
 
 
-def score(refitted: Refitted, data: Path, predictions: Path) -> TestScore:
+@dataclass(frozen=True)
+class _Order:
+    """What the scoring process is to do."""
+
+    data: Path
+    predictions: Path
+    keys: tuple[str, ...]
+    models: tuple[Path, ...]
+    examples: Path | None
+    winner: Winner | None
+    seconds: float
+    added: bool
+
+
+def score(  # noqa: PLR0913  # one verb with its whole sentence
+    trained: Trained,
+    data: Path,
+    predictions: Path,
+    *,
+    examples: Path | None = None,
+    winner: Winner | None = None,
+    seconds: float = 0.0,
+    added: bool = False,
+) -> TestScore:
     """Score each model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz).
 
-    Where a run that died had scored these very trainings already, its predictions are the score.
+    Some test images go to ``examples`` (.npz), to be looked at. ``winner`` is what test-time averaging is chosen with,
+    if that can be done in ``seconds``. Where a run that died had scored these very trainings already, its predictions
+    are the score. ``added``: what they hold stays as it is, averaging included, and these models come behind.
+    Raises SearchError.
     """
-    before = _read(predictions, refitted.keys)
+    kept = _keys_in(predictions) if added else ()
+    keys = kept if kept[-len(trained.keys) :] == trained.keys else (*kept, *trained.keys)
+    before = read_score(predictions, keys)
     if before is not None:
         return before
+    order = _Order(data, predictions, keys, trained.models, examples, winner, seconds, added)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        arguments = [theirs.fileno(), data, predictions, ",".join(refitted.keys), *refitted.models]
         # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
         done = subprocess.run(  # noqa: S603  # ourselves
-            [sys.executable, "-m", "tuner.evaluation.score", *map(str, arguments)],
+            [sys.executable, "-m", "tuner.evaluation.score", str(theirs.fileno())],
+            input=pickle.dumps(order),
             env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             capture_output=True,
-            text=True,
             check=False,
             start_new_session=True,
             pass_fds=[theirs.fileno()],
         )
-    found = None if done.returncode else _read(predictions, refitted.keys)
+    found = None if done.returncode else read_score(predictions, keys)
     if found is None:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise SearchError(f"scoring the test set failed: {last[0]}", hint="'--resume' tries it again")
     return found
 
 
-def _read(predictions: Path, keys: Sequence[str]) -> TestScore | None:
+def _keys_in(predictions: Path) -> tuple[str, ...]:
+    with contextlib.suppress(*_NOT_OURS), predictions.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        return tuple(str(saved["trainings"]).split(","))
+    return ()
+
+
+def read_score(predictions: Path, keys: Sequence[str] | None = None) -> TestScore | None:
+    """Return the score kept in ``predictions``, of the trainings with these ``keys``; None where there is none."""
     try:
-        with np.load(predictions, allow_pickle=False) as saved:
-            same = str(saved["trainings"]) == ",".join(keys)
-            return TestScore(saved["probabilities"], saved["labels"]) if same else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with predictions.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            if keys is not None and str(saved["trainings"]) != ",".join(keys):
+                return None
+            averaging = json.loads(str(saved["averaging"])) if "averaging" in saved else None
+            return TestScore(
+                saved["probabilities"],
+                saved["labels"],
+                Averaging(**averaging) if averaging else None,
+                saved.get("averaged"),
+            )
+    except _NOT_OURS:
         return None
 
 
-def main(descriptor: str, data: str, predictions: str, trainings: str, *models: str) -> None:
+def main(descriptor: str) -> None:
     """Predict as a user of each file would, raw pixels in, and save what came out.
 
-    The process ends when the other side of the socket ``descriptor`` does.
+    The order is on the standard input; the process ends when the other side of the socket ``descriptor`` does.
     """
     end_with(int(descriptor))
     import keras
 
-    from tuner.runs import draft_of
+    order: _Order = pickle.load(sys.stdin.buffer)  # noqa: S301  # from ourselves
+    earlier = read_score(order.predictions) if order.added else None
+    averaging = earlier.averaging if earlier else None
+    if order.winner and not earlier:  # before the test set is opened
+        averaging = choose_for(order.winner, order.seconds, len(order.models), BATCH)
+    images, labels = read_test(order.data)
+    plain, better = [], []
+    for path in order.models:
+        model = keras.saving.load_model(path, compile=False)
 
-    images, labels = read_test(Path(data))
-    probabilities = [
-        keras.saving.load_model(path, compile=False).predict(images, batch_size=BATCH, verbose=0) for path in models
-    ]
-    with draft_of(Path(predictions)) as draft:
-        stacked = np.stack(probabilities).astype(np.float32)
-        np.savez_compressed(draft, probabilities=stacked, labels=labels, trainings=np.array(trainings))
+        def predict(pixels: Any, model: keras.Model = model) -> Any:  # noqa: ANN401  # NumPy's and Keras's
+            return model.predict(pixels, batch_size=BATCH, verbose=0)
+
+        plain.append(predict(images))
+        if averaging and averaging.how:
+            better.append(averaged(predict, images, averaging.how))
+    probabilities = np.stack([*(earlier.probabilities if earlier else ()), *plain]).astype(np.float32)
+    if order.examples and not earlier:
+        _save_examples(order.examples, images, probabilities[0], labels)
+    arrays: dict[str, Any] = {"probabilities": probabilities, "labels": labels}
+    if averaging:
+        arrays["averaging"] = np.array(json.dumps(dataclasses.asdict(averaging)))
+    if better:
+        kept = earlier.averaged if earlier and earlier.averaged is not None else ()
+        arrays["averaged"] = np.stack([*kept, *better]).astype(np.float32)
+    with draft_of(order.predictions) as draft:
+        np.savez_compressed(draft, trainings=np.array(",".join(order.keys)), **arrays)
+
+
+def _save_examples(
+    path: Path,
+    images: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+) -> None:
+    """Save the pixels of the images that a report shows, one row an example."""
+    rows = [(group, example) for group, chosen in choose_examples(probabilities, labels).items() for example in chosen]
+    arrays: dict[str, Any] = {
+        name: np.array([getattr(example, name) for _, example in rows])
+        for name in ("index", "label", "predicted", "confidence")
+    }
+    with draft_of(path) as draft:
+        np.savez_compressed(
+            draft, group=np.array([group for group, _ in rows], dtype=str), images=images[arrays["index"]], **arrays
+        )
 
 
 if __name__ == "__main__":

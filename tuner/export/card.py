@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tuner.reporting.report import Document, headline
+from tuner.reporting.report import Document
+from tuner.reporting.sentences import headline
 
 
 def model_card(report: Document) -> str:

@@ -9,11 +9,18 @@ import keras
 from tuner.models.layers import TrainingBatchNorm, TrainingDropout
 from tuner.models.plan import Add, Conv, Dense, Dropout, Flatten, GlobalPool, Layer, Norm, Plan, Pool, Relu, Skip
 
+INITIALIZERS = {
+    "he_normal": keras.initializers.HeNormal,
+    "he_uniform": keras.initializers.HeUniform,
+    "glorot_uniform": keras.initializers.GlorotUniform,
+}
+
 
 def build_network(plan: Plan, *, scale: tuple[float, float], l2: float = 0.0, seed: int) -> keras.Model:
     """Return the network that trains: float32 pixels 0-255 (n, height, width, channels) in, logits (n, classes) out.
 
-    ``scale`` is the mean and standard deviation of the training pixels as fractions of 255. Initial weights and
+    ``scale`` is the mean and standard deviation of the training pixels as fractions of 255, for a plan that has none
+    of its own. Initial weights and
     dropout derive from ``seed`` alone.
     """
     inputs = keras.Input(plan.input_shape)
@@ -38,7 +45,7 @@ def _logits(  # noqa: PLR0913  # one private road for both models
     seed: int,
     fused: bool,
 ) -> Any:  # noqa: ANN401
-    mean, deviation = scale
+    mean, deviation = plan.scale or scale
     x = keras.layers.Rescaling(1 / (255 * deviation), offset=-mean / deviation)(inputs)
     skipped: list[Any] = []
     for number, layer in enumerate(plan.layers):
@@ -47,21 +54,15 @@ def _logits(  # noqa: PLR0913  # one private road for both models
         elif isinstance(layer, Add):
             x = keras.layers.Add()([x, skipped.pop()])
         else:
-            is_last = number == len(plan.layers) - 1
-            x = _keras_layer(layer, l2=l2, seed=seed + number, is_last=is_last, fused=fused)(x)
+            x = _keras_layer(layer, l2=l2, seed=seed + number, fused=fused)(x)
     return x
 
 
-def _keras_layer(layer: Layer, *, l2: float, seed: int, is_last: bool, fused: bool) -> keras.Layer:
-    kernel = {
-        # He et al. 2015 before a rectifier, Glorot & Bengio 2010 before the softmax.
-        "kernel_initializer": (keras.initializers.GlorotUniform if is_last else keras.initializers.HeNormal)(seed=seed),
-        "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None,
-    }
+def _keras_layer(layer: Layer, *, l2: float, seed: int, fused: bool) -> keras.Layer:
     match layer:
         case Conv():
             shape = {"strides": layer.stride, "padding": layer.padding, "use_bias": layer.bias}
-            return keras.layers.Conv2D(layer.filters, layer.kernel, **shape, **kernel)
+            return keras.layers.Conv2D(layer.filters, layer.kernel, **shape, **_kernel(layer, l2, seed))
         case Norm():
             norm = TrainingBatchNorm if fused else keras.layers.BatchNormalization
             return norm(momentum=layer.momentum)
@@ -77,8 +78,15 @@ def _keras_layer(layer: Layer, *, l2: float, seed: int, is_last: bool, fused: bo
             pools = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
             return pools[layer.how]()
         case Dense():
-            return keras.layers.Dense(layer.units, **kernel)
+            return keras.layers.Dense(layer.units, **_kernel(layer, l2, seed))
         case Skip() | Add():
             raise AssertionError(layer)  # handled where the branch is known
         case _:
             assert_never(layer)
+
+
+def _kernel(layer: Conv | Dense, l2: float, seed: int) -> dict[str, Any]:
+    return {
+        "kernel_initializer": INITIALIZERS[layer.initializer](seed=seed),
+        "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None,
+    }

@@ -7,6 +7,7 @@ hears of it. ``models/cnn.py`` turns the same list into Keras layers, and a test
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -66,6 +67,10 @@ DOMAINS: dict[str, Parameter] = {
 """What the family reads for the network, and the values it can build."""
 
 
+HE, GLOROT = "he_normal", "glorot_uniform"
+"""Initial weights, in Keras's words: He et al. 2015 before a rectifier, Glorot & Bengio 2010 before the softmax."""
+
+
 @dataclass(frozen=True)
 class Conv:
     """A convolution; without a bias where a norm follows."""
@@ -75,6 +80,7 @@ class Conv:
     padding: str
     bias: bool
     stride: int = 1
+    initializer: str = HE
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class Dense:
     """A fully connected layer."""
 
     units: int
+    initializer: str = HE
 
 
 Layer: TypeAlias = Conv | Norm | Relu | Pool | Skip | Add | Dropout | Flatten | GlobalPool | Dense
@@ -140,6 +147,9 @@ class Plan:
     layers: tuple[Layer, ...]
     input_shape: tuple[int, int, int]
     cost: Cost
+    scale: tuple[float, float] | None = None
+    """What is taken from the pixels and what they are divided by, as fractions of 255; None is the training images'
+    own mean and standard deviation."""
 
 
 def read_architecture(values: Values) -> Architecture:
@@ -172,8 +182,8 @@ def make_plan(architecture: Architecture, input_shape: tuple[int, int, int], cla
         layers += [Dense(architecture.dense_units), Relu()]
     if architecture.dropout_dense:
         layers.append(Dropout(architecture.dropout_dense))
-    layers.append(Dense(classes))
-    return Plan(tuple(layers), input_shape, _cost(layers, input_shape))
+    layers.append(Dense(classes, GLOROT))
+    return Plan(tuple(layers), input_shape, cost_of(layers, input_shape))
 
 
 def _block_layers(architecture: Architecture, block: Block, *, pooled: bool, stride: int) -> list[Layer]:
@@ -195,7 +205,8 @@ def _block_layers(architecture: Architecture, block: Block, *, pooled: bool, str
     return layers
 
 
-def _cost(layers: list[Layer], input_shape: tuple[int, int, int]) -> Cost:
+def cost_of(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> Cost:
+    """Return the size of ``layers`` over images of ``input_shape``. Raises SpaceError when those shrink to nothing."""
     height, width, channels = input_shape
     parameters = multiply_adds = 0
     for layer in layers:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tuner.errors import SearchError
+from tuner.evaluation.finals import winner_of
 from tuner.records import TrialSummary
 from tuner.reporting.report import Document, read_report, winner_document
 from tuner.runs import Outputs, resume_command
 from tuner.search.storage import open_storage
 from tuner.search.study import (
     StudyFacts,
-    best_trial,
     latest_study,
     load_study,
     summaries,
@@ -26,7 +26,7 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     name = name or latest_study(storage)
     study, facts = load_study(storage, name)
     trials = summaries(study)
-    winner = best_trial(trials)
+    winner = winner_of(outputs.run_folder(name), facts, trials)
     if winner is None:
         hint = f"'{resume_command(outputs, name)}' goes on"
         raise SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)

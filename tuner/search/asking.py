@@ -223,7 +223,7 @@ class Asker:
 
     def _handled(self, stored: Collection[int]) -> int:
         """Return the last epoch after which the trial went on: its report was stored only when that was decided."""
-        return min(max(stored, default=0), self._task.settings.epochs - 1)
+        return min(max(stored, default=0), self._task.settings.trial_epochs - 1)
 
     def _seen_at(self, trial: FrozenTrial) -> int:
         attrs = trial.user_attrs

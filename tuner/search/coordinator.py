@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from tuner.data.splits import Cut
 from tuner.errors import SearchError
 from tuner.records import (
     EpochEnded,
@@ -23,14 +24,16 @@ from tuner.records import (
     TrialEnded,
     TrialStarted,
     TrialSummary,
+    fold_values,
     seed_for,
+    value_of,
 )
 from tuner.runs import Interruption
 from tuner.search.asking import Asker, Running
 from tuner.search.crew import MIB, Crew, Heard
 from tuner.search.ledger import Ledger
 from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
-from tuner.search.pruners import may_stop
+from tuner.search.pruners import folds_behind, may_stop
 from tuner.search.shelf import Shelf
 from tuner.search.study import summaries, summary_of
 from tuner.search.task import SearchTask
@@ -77,7 +80,7 @@ class Coordinator:
                 self._study.study_name,
                 self._task.space.name,
                 self._task.workers,
-                self._settings.epochs,
+                self._settings.trial_epochs,
                 self._settings.total_trials,
                 self._time.limit,
                 tuple(summaries(self._ledger.study)),
@@ -171,7 +174,8 @@ class Coordinator:
                 source=self._task.source,
                 epochs=settings.epochs,
                 seed=seed_for(settings.seed, "trial", running.number),
-                train_images=settings.train_images,
+                cut=Cut(settings.train_images),
+                folds=settings.folds,
                 checkpoints=self._shelf.place(running.number),
             ),
             patience=self._time.beat_seconds(running.cost),
@@ -206,7 +210,8 @@ class Coordinator:
                 self._answer(running.number)
 
     def _decides_at(self, epoch: int) -> bool:
-        return epoch >= self._settings.epochs or may_stop(self._study.pruner, epoch)
+        epochs = self._settings.epochs
+        return epoch % epochs == 0 or (epoch < epochs and may_stop(self._study.pruner, epoch))
 
     def _answer(self, number: int) -> None:
         (self._crew.drop if self._pausing else self._crew.go_on)(number)
@@ -271,15 +276,25 @@ class Coordinator:
         running.handled = result.epoch
         self._time.learn(running.cost, result)
         self._observe(EpochEnded(running.number, result))
-        value = result.val_accuracy or 0.0
-        if result.epoch >= self._settings.epochs:
+        value = value_of(running.curve, self._settings.epochs)
+        if result.epoch >= self._settings.trial_epochs:
             self._end(running, "complete")
-        elif self._decides_at(result.epoch) and self._ledger.stops(running.number, result.epoch, value):
-            self._end(running, "pruned", f"stopped after epoch {result.epoch}: behind the others at this rung")
+        elif reason := self._reason_to_stop(running, value):
+            self._end(running, "pruned", f"stopped after epoch {result.epoch}: {reason}")
         else:
             self._ledger.report(running.number, result.epoch, value)
             if self._decides_at(result.epoch):
                 self._answer(running.number)
+
+    def _reason_to_stop(self, running: Running, value: float) -> str:
+        """Return why the trial is not worth its next epoch, or nothing."""
+        epoch, epochs = len(running.curve), self._settings.epochs
+        if not self._decides_at(epoch):
+            return ""
+        if epoch < epochs:
+            return "behind the others at this rung" if self._ledger.stops(running.number, epoch, value) else ""
+        best = fold_values(self._asker.best.curve, epochs) if self._asker.best else []
+        return folds_behind(fold_values(running.curve, epochs), best)
 
     def _check_failures(self, reason: str) -> None:
         judged = [trial.state for trial in self._asker.ended if trial.counted]
@@ -300,6 +315,8 @@ class Coordinator:
         if running.peak:
             outcome["peak_memory"] = running.peak // MIB
         outcome["curve"] = [dataclasses.asdict(result) for result in running.curve]
+        if running.curve:
+            outcome["value"] = value_of(running.curve, self._settings.epochs)
         summary = self._ended(self._ledger.end(running.number, word, outcome))
         del self._running[running.number]
         self._crew.drop(running.number)

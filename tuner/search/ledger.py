@@ -142,8 +142,9 @@ class Ledger:
         """Tell the end that is stored, with the last epoch's report if that is still missing."""
         word = end_of(self.trial(number)) or ""
         state = ENDS[word]
-        for last in self.trial(number).user_attrs[word].get("curve", [])[-1:]:
-            self.report(number, last["epoch"], last["val_accuracy"] or 0.0)
+        outcome = self.trial(number).user_attrs[word]
+        if "value" in outcome:
+            self.report(number, outcome["curve"][-1]["epoch"], outcome["value"])
         trial = self.trial(number)
         reached = None if trial.last_step is None else trial.intermediate_values[trial.last_step]
         values = None if reached is None or state == TrialState.FAIL else [reached]

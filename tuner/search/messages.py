@@ -8,18 +8,20 @@ While it trains, a worker says ``Beat`` about once a second, from between its st
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tuner.data.sources import Source
+from tuner.data.splits import SPLIT, Cut
 from tuner.records import EpochResult, Values
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One training: a trial on the training split, or a refit on all images."""
+    """One training: a trial on the split, a refit on all images, a baseline on what its authors trained on."""
 
     number: int
     """The trial's number; -1, -2, … for the seeds of a refit."""
@@ -27,9 +29,9 @@ class TrainJob:
     source: Source
     epochs: int
     seed: int
-    train_images: int | None = None
-    all_images: bool = False
-    """Train on validation images too, and report no validation figures."""
+    cut: Cut = SPLIT
+    folds: int = 1
+    """More than one: trained anew on each fold, and epochs are counted on from fold to fold."""
     checkpoints: str | None = None
     """The folder that keeps the state after every epoch; what is there of this training is gone on with."""
     save_to: str | None = None
@@ -38,9 +40,14 @@ class TrainJob:
     """Given out anew with every hand-out, so that a late message is told from a new one."""
 
     @property
+    def all_epochs(self) -> int:
+        """Return the epochs of all folds together."""
+        return self.epochs * self.folds
+
+    @property
     def key(self) -> str:
         """Return what the training's bits depend on, as a digest: checkpoints of another key are not its own."""
-        facts = (self.values, self.source.digest, self.epochs, self.seed, self.train_images, self.all_images)
+        facts = (self.values, self.source.digest, self.epochs, self.seed, dataclasses.asdict(self.cut), self.folds)
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

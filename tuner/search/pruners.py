@@ -70,6 +70,17 @@ class Halving(optuna.pruners.BasePruner):
         return trial.number % self._brackets
 
 
+def folds_behind(values: Sequence[float], best: Sequence[float]) -> str:
+    """Return why a trial with these folds' ``values`` needs no more folds beside the ``best`` trial's; or nothing.
+
+    The forgiving rule of Bergman et al. 2024 ("Don't waste your time: early stopping cross-validation"): it stops when
+    its mean so far is below the worst fold of the best.
+    """
+    if not values or not best or sum(values) / len(values) >= min(best):
+        return ""
+    return f"its mean of {len(values)} folds is below the worst fold of the best"
+
+
 def may_stop(pruner: optuna.pruners.BasePruner, epoch: int) -> bool:
     """Tell whether ``pruner`` decides anything after ``epoch``: where it does not, nobody waits for its answer."""
     match pruner:

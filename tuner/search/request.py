@@ -13,6 +13,7 @@ import optuna
 
 from tuner.data.sources import FASHION_MNIST
 from tuner.errors import SpaceError, StudyError, UsageError
+from tuner.models.baselines import nearest_entries
 from tuner.records import Value
 from tuner.runs import Outputs, auto_workers, make_writable, only_one
 from tuner.search.samplers import make_sampler
@@ -23,7 +24,7 @@ from tuner.space.settings import SearchSettings
 from tuner.training.configuration import check_space
 
 DEFAULT_SPACE = "cnn"
-BINDING = ("epochs", "train_images", "seed", "sampler", "deterministic")
+BINDING = ("epochs", "folds", "train_images", "seed", "sampler", "deterministic")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
 
 
@@ -42,6 +43,8 @@ class Request:
     """``--set`` in the order given."""
     settings: dict[str, Value] = field(default_factory=dict)
     """Search settings from options of their own, e.g. ``{"trials": 20}``."""
+    start_with: str | None = None
+    """``baselines``: a new study tries the points nearest to the published networks first."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: s
 
 
 def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opened:
-    space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
+    space_file = _space_of(request)
     storage = open_storage(outputs, create=True)
     name = request.study or free_name(storage, outputs, space_file.space.name, taken)
     if name in study_names(storage) and not _never_begun(storage, outputs, name):
@@ -131,7 +134,7 @@ def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opene
 
 def _reopen(request: Request, outputs: Outputs) -> Opened:
     """Take up the study that is named, or the latest one; its own space, unless one is given to compare with it."""
-    space_file = read_checked(request.space, request.changes) if request.space else None
+    space_file = _space_of(request) if request.space else None
     storage = open_storage(outputs, create=False)
     name = request.study or latest_study(storage, space_file.space.name if space_file else None)
     _, facts = load_study(storage, name)
@@ -140,6 +143,14 @@ def _reopen(request: Request, outputs: Outputs) -> Opened:
         check_space(space_file.space)
     settings = _resumed_settings(name, facts, space_file, request)
     return Opened(outputs, name, space_file, settings, request.data or facts.data_folder, resumed=True)
+
+
+def _space_of(request: Request) -> SpaceFile:
+    space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
+    if request.start_with == "baselines":
+        entries = nearest_entries(space_file.space)
+        return space_file.starting_with(entries, "Starts with the points nearest to the published networks.")
+    return space_file
 
 
 def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:

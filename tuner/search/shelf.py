@@ -31,6 +31,11 @@ class Shelf:
         for path in self.folder.glob("refit*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    def clear_finals(self) -> None:
+        """Remove what finalists left, when their figures are kept."""
+        for path in self.folder.glob("final-*"):
+            shutil.rmtree(path)
+
     def tidy(self, ended: Iterable[TrialSummary]) -> None:
         """Remove the checkpoints of the trials that have ended, but the best complete ones."""
         for trial in ended:

@@ -52,7 +52,7 @@ class Timekeeper:
         """Say before any training when --time cannot hold one trial and its refit. Raises SearchError."""
         if self._clock.limit is None:
             return
-        epochs = self._task.settings.epochs
+        epochs = self._task.settings.trial_epochs
         trial = self._pace.seconds(self._cheapest, self._task.epoch_images, epochs)
         refit = self._refit_epoch(self._cheapest) if self._refit else 0.0
         if trial + refit + END_SECONDS > self._clock.left():
@@ -76,16 +76,30 @@ class Timekeeper:
         if self._clock.limit is None:
             return math.inf
         if not self._refit:
-            return self._clock.left() - STOP_SECONDS
+            return self._clock.left() - STOP_SECONDS - self.finals_seconds(best)
         if best is not None:
             epoch = self.refit_epoch_seconds(best)
         else:
             epoch = max(self._refit_epoch(cost) for cost in (running or [self._cheapest]))
         settings = self._task.settings
-        waves = math.ceil(settings.refit_seeds / self._task.workers)
         fixed = END_SECONDS + STOP_SECONDS
         most = LONGEST_REFIT_PART * max(0.0, self._clock.limit - fixed)
-        return self._clock.left() - fixed - min(REFIT_MARGIN * waves * settings.refit_epochs * epoch, most)
+        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        after = REFIT_MARGIN * waves * settings.refit_epochs * epoch + self.finals_seconds(best)
+        return self._clock.left() - fixed - min(after, most)
+
+    def refit_seconds(self, trial: TrialSummary) -> float:
+        """Return what the refit of ``trial`` takes, if it is not cut."""
+        settings = self._task.settings
+        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        return REFIT_MARGIN * waves * settings.refit_epochs * self.refit_epoch_seconds(trial)
+
+    def finals_seconds(self, best: TrialSummary | None) -> float:
+        """Return the seconds in which the finalists are trained again, if they are about as large as ``best``."""
+        settings = self._task.settings
+        if settings.top == 1 or best is None:
+            return 0.0
+        return REFIT_MARGIN * math.ceil(settings.top * settings.top_seeds / self._task.workers) * best.seconds
 
     def shortest_useful(self, sizes: Sequence[int]) -> float:
         """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one.

@@ -6,6 +6,7 @@ It never opens the study, cannot see the test set, and does not outlive its coor
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
 import select
@@ -96,6 +97,22 @@ class Worker:
             self._send(Done(job.job))
 
     def _train(self, job: TrainJob) -> None:
+        if job.folds == 1:
+            self._train_one(job)
+            return
+        for fold in range(job.folds):
+            place = Path(job.checkpoints or "") / f"fold-{fold}"
+            part = dataclasses.replace(
+                job,
+                cut=dataclasses.replace(job.cut, fold=(fold, job.folds)),
+                seed=seed_for(job.seed, "fold", fold),
+                checkpoints=str(place) if job.checkpoints else None,
+            )
+            if not self._train_one(part, epochs_before=fold * job.epochs):
+                return
+
+    def _train_one(self, job: TrainJob, epochs_before: int = 0) -> bool:
+        """Train on one cut of the images; False when the coordinator wants no more of it."""
         import keras
 
         from tuner.models.cnn import whole_model
@@ -107,14 +124,16 @@ class Worker:
         configuration = read_configuration(job.values)
         plan = configuration.plan(job.source.input_shape, images.classes)
         road = self._stock.take(plan, images, configuration.recipe, seed_for(job.seed, "weights"))
-        if not self._ask(job.job, Built(job.job)):
-            return
-        last = 0
+        if not epochs_before and not self._ask(job.job, Built(job.job)):
+            return False
+        last, goes_on = 0, True
 
         def after_epoch(result: EpochResult) -> bool:
-            nonlocal last
+            nonlocal last, goes_on
             last = result.epoch
-            return self._ask(job.job, EpochReport(job.job, result))
+            counted_on = dataclasses.replace(result, epoch=epochs_before + result.epoch)
+            goes_on = self._ask(job.job, EpochReport(job.job, counted_on))
+            return goes_on
 
         # Another backend rounds and draws otherwise: what it kept of this training is not gone on with.
         key = f"{job.key} {keras.backend.backend()}"
@@ -137,14 +156,14 @@ class Worker:
                     model.save(draft)
 
             self._until_written(job.job, save)
+        return goes_on
 
     def _images_for(self, job: TrainJob) -> Images:
-        from tuner.data.splits import read_all, read_split
+        from tuner.data.splits import read_images
 
-        key = (job.source.digest, job.all_images, job.train_images)
+        key = (job.source.digest, job.cut)
         if self._images is None or self._images[0] != key:
-            images = read_all(job.source) if job.all_images else read_split(job.source, job.train_images)
-            self._images = (key, images)
+            self._images = (key, read_images(job.source, job.cut))
         return self._images[1]
 
     def _until_written(self, job: int, write: Callable[[], None]) -> None:

@@ -241,6 +241,17 @@ class Space:
                     text = " or ".join(repr(value) for value in allowed)
                     raise SpaceError(f"{name} is only active when {parent} is {text}", hint=f"leave {name} out")
 
+    def nearest(self, wanted: Values) -> Values:
+        """Return the configuration of the space that is nearest to ``wanted``, parameter by parameter.
+
+        What ``wanted`` leaves out takes the first value of its domain.
+        """
+        values: Values = {}
+        for name, parameter in self.parameters.items():
+            if self.active(name, values):
+                values[name] = nearest_value(parameter, wanted.get(name))
+        return {name: value for name, value in values.items() if not isinstance(self.parameters[name], Fixed)}
+
     def grid(self) -> list[Values]:
         """Return every configuration of a finite space, inactive parameters left out."""
         points: list[Values] = [{}]
@@ -262,6 +273,36 @@ class Space:
                 grown.extend({**values, name: value} for value in grid)
             points = grown
         return points
+
+
+def nearest_value(parameter: Parameter, wanted: Value) -> Value:
+    """Return the value of a domain that is nearest to ``wanted``; one of another kind has the first as its nearest.
+
+    >>> nearest_value(Int(low=16, high=64, step=16), 100), nearest_value(Choice(("sgd", "adam")), "adam")
+    (64, 'adam')
+    """
+    if parameter.contains(wanted):
+        return wanted
+    number = _number(wanted)
+    match parameter:
+        case Fixed():
+            return parameter.value
+        case Choice():
+            options = [(option, value) for option in parameter.options if (value := _number(option)) is not None]
+            if number is None or not options:
+                return parameter.options[0]
+            return min(options, key=lambda pair: abs(pair[1] - number))[0]
+        case Int() | Float():
+            inside = parameter.low if number is None else min(max(number, parameter.low), parameter.high)
+            if parameter.step is not None:
+                inside = parameter.low + round((inside - parameter.low) / parameter.step) * parameter.step
+            return round(inside) if isinstance(parameter, Int) else inside
+        case _:
+            assert_never(parameter)
+
+
+def _number(value: Value) -> float | None:
+    return None if isinstance(value, bool | str | None) else value
 
 
 def describe(parameter: Parameter) -> str:

@@ -45,6 +45,15 @@ class SpaceFile:
         facts = [space.model, parameters, dataclasses.asdict(space.limits), space.start_with]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def starting_with(self, entries: Iterable[Values], why: str) -> SpaceFile:
+        """Return this space with ``entries`` tried before its own; ``why`` is a comment in its text."""
+        chosen: list[Values] = []
+        for entry in (*entries, *self.space.start_with):
+            if entry not in chosen:
+                chosen.append(entry)
+        text = f"# {why}\n" + tomli_w.dumps({**tomllib.loads(self.text), "start_with": chosen})
+        return dataclasses.replace(self, space=dataclasses.replace(self.space, start_with=tuple(chosen)), text=text)
+
     def as_document(self) -> Table:
         """Return everything as JSON can hold it."""
         space = self.space

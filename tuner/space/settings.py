@@ -25,6 +25,12 @@ class SearchSettings:
     """Wall-clock seconds of the whole command, refit and report included."""
     epochs: int = 8
     """What a full trial trains."""
+    folds: int = 1
+    """Train a trial on so many parts of the training file, each time validated on the rest; 1 is the constant split."""
+    top: int = 1
+    """Judge so many of the best trials again from fresh seeds, and choose the winner by that; 1: the best as it is."""
+    top_seeds: int = 2
+    """How often each of them is trained again."""
     refit_epochs: int = 16
     """What the winner trains, on all images."""
     refit_seeds: int = 2
@@ -61,6 +67,9 @@ class SearchSettings:
             "trials",
             "time",
             "epochs",
+            "folds",
+            "top",
+            "top_seeds",
             "refit_epochs",
             "refit_seeds",
             "first_rung",
@@ -102,6 +111,11 @@ class SearchSettings:
     def merged(self, changes: dict[str, Value]) -> SearchSettings:
         """Return these settings with ``changes`` put over them; None changes nothing."""
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+
+    @property
+    def trial_epochs(self) -> int:
+        """Return the epochs of a full trial, all folds together."""
+        return self.epochs * self.folds
 
     @property
     def total_trials(self) -> int | None:

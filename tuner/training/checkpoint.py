@@ -102,6 +102,14 @@ def read_checkpoint(
     return [EpochResult(**row) for row in about["curve"]], weights, slots
 
 
+def newest_weights(folder: Path) -> list[npt.NDArray[Any]]:
+    """Return the weights in the newest whole checkpoint of ``folder``. Raises Damaged when there is none."""
+    for path in _files(folder):
+        with contextlib.suppress(Damaged):
+            return read_checkpoint(path)[1]
+    raise Damaged(f"{folder}: no whole checkpoint")
+
+
 def _files(folder: Path) -> list[Path]:
     """Return the checkpoints, newest first."""
     return sorted(folder.glob("epoch-*.ckpt"), reverse=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tuner.errors import SpaceError
 from tuner.models import plan
+from tuner.models.baselines import BASELINES
+from tuner.models.baselines.baseline import Baseline
 from tuner.models.plan import Architecture, Plan, make_plan, read_architecture
 from tuner.records import Values
 from tuner.space.parameters import Choice, Float, Int, Parameter, Space, describe
@@ -68,19 +70,30 @@ FAMILIES = {"cnn": {**plan.DOMAINS, **RECIPE_DOMAINS}}
 class Configuration:
     """Values, read."""
 
-    architecture: Architecture
+    architecture: Architecture | Baseline
     recipe: Recipe
 
     def plan(self, input_shape: tuple[int, int, int], classes: int) -> Plan:
         """Lay the network out for images of ``input_shape`` (height, width, channels)."""
+        if isinstance(self.architecture, Baseline):
+            return self.architecture.plan(input_shape, classes)
         return make_plan(self.architecture, input_shape, classes)
 
 
 def read_configuration(values: Values) -> Configuration:
-    """Return what ``values`` of a checked space mean; what they leave out has the family's default."""
+    """Return what ``values`` of a checked space mean; what they leave out has the family's default.
+
+    ``{"baseline": NAME}`` is a published network with its own training.
+    """
+    if "baseline" in values:
+        baseline = BASELINES[str(values["baseline"])]
+        return Configuration(baseline, _read_recipe(baseline.training))
+    return Configuration(read_architecture(values), _read_recipe(values))
+
+
+def _read_recipe(values: Values) -> Recipe:
     names = {field.name for field in dataclasses.fields(Recipe)}
-    recipe = Recipe(**{name: value for name, value in values.items() if name in names})  # type: ignore[arg-type]
-    return Configuration(read_architecture(values), recipe)
+    return Recipe(**{name: value for name, value in values.items() if name in names})  # type: ignore[arg-type]
 
 
 def check_space(space: Space) -> None:

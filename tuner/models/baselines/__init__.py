@@ -1,26 +1,45 @@
-"""The five published Fashion-MNIST CNNs that every result is set beside."""
+"""The five published Fashion-MNIST CNNs that every result is set beside, a file a system.
+
+From the systems' own repositories, read in November 2026. All divide pixels by 255, use 3x3 convolutions, ReLU, softmax
+and cross-entropy, and Keras's default initial weights.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+
+from tuner.errors import UsageError
+from tuner.models.baselines import chaerim, mahinmiyurcee, myamiri, ruhi, sadvisandhya
+from tuner.models.baselines.baseline import Baseline
+from tuner.records import Values
+from tuner.space.parameters import Space
+
+BASELINES = {
+    baseline.name: baseline
+    for baseline in (
+        sadvisandhya.CODE,
+        myamiri.CODE,
+        chaerim.CODE,
+        ruhi.CODE,
+        mahinmiyurcee.CODE,
+        sadvisandhya.README,
+        chaerim.README,
+        myamiri.README,
+    )
+}
+"""By name: those that made a published figure, best first, then the READMEs' other variants."""
+PUBLISHED = tuple(baseline for baseline in BASELINES.values() if baseline.test_accuracy is not None)
 
 
-@dataclass(frozen=True)
-class Published:
-    """One published system and its own figure."""
-
-    name: str
-    test_accuracy: float
-    """A fraction, as published."""
-    note: str
-    """What the figure is of, where that differs from the official test set scored once."""
+def nearest_entries(space: Space) -> list[Values]:
+    """Return the configurations of a ``cnn`` space that are nearest to the published networks."""
+    return [space.nearest(baseline.point) for baseline in PUBLISHED]
 
 
-PUBLISHED = (
-    Published("sadvisandhya", 0.9368, "code variant, 40 epochs; the README says 93.7 %"),
-    Published("myamiri", 0.9214, "code variant, 50 epochs; the README's network has no figure"),
-    Published("chaerim", 0.92, "stated without a recorded run"),
-    Published("ruhi", 0.9133, "70,000 images merged and split anew: not the official test set"),
-    Published("mahinmiyurcee", 0.9041, "10 epochs"),
-)
-"""From the systems' own repositories, read in November 2026; best first."""
+def baseline_named(name: str) -> Baseline:
+    """Return a baseline by its name. Raises UsageError."""
+    if name not in BASELINES:
+        close = difflib.get_close_matches(name, BASELINES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(BASELINES)}"
+        raise UsageError(f"there is no baseline '{name}'", hint=hint)
+    return BASELINES[name]

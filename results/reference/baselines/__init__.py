@@ -1,0 +1,1 @@
+"""The baselines as the project itself measured them: made by ``make baselines``."""

@@ -1,0 +1,136 @@
+"""A study's report, told again from what the study and its run folder hold: nothing is trained or scored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.storages import BaseStorage
+
+from tuner.data.sources import FASHION_MNIST, Source, find, open_folder, places
+from tuner.errors import DataError, SearchError, StudyError
+from tuner.evaluation.analysis import analyse
+from tuner.evaluation.finals import winner_of
+from tuner.evaluation.fractions import Point, measure_fractions, read_fractions
+from tuner.evaluation.score import read_score
+from tuner.records import Note, Observer, TrialSummary
+from tuner.reporting.best import refit_of
+from tuner.reporting.report import Document, read_report, study_document
+from tuner.reporting.story import Story, read_story
+from tuner.reporting.verdict import PREDICTIONS, verdict
+from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, only_one, resume_command, versions
+from tuner.search.storage import open_storage
+from tuner.search.study import StudyFacts, latest_study, load_study, summaries, why_no_winner
+from tuner.space.reader import parse_space
+
+
+@dataclass(frozen=True)
+class Told:
+    """A study with its report as of now."""
+
+    folder: Path
+    story: Story
+
+
+def find_stories(outputs: Outputs, names: Sequence[str | None]) -> list[Told]:
+    """Return the stories of studies, each once, None being the latest one.
+
+    Raises StudyError when there is no such study or no run folder of it, SearchError when no trial is complete.
+    """
+    storage = open_storage(outputs, create=False)
+    found = dict.fromkeys(latest_study(storage) if name is None else name for name in names)
+    return [_find(storage, outputs, name) for name in found]
+
+
+def measure_fractions_of(
+    outputs: Outputs, name: str | None, interruption: Interruption, observe: Observer
+) -> list[Point]:
+    """Train a study's winner on parts of its images, for its report. Raises what a search raises."""
+    storage = open_storage(outputs, create=False)
+    name = latest_study(storage) if name is None else name
+    _, facts = load_study(storage, name)
+    folder = outputs.run_folder(name)
+    make_writable(folder)
+    with only_one(folder, outputs.database):
+        trials = summaries(load_study(storage, name)[0])
+        winner = winner_of(folder, facts, trials)
+        if winner is None:
+            raise SearchError(
+                f"study '{name}': {why_no_winner(trials)}", hint=f"'{resume_command(outputs, name)}' goes on"
+            )
+        source = find(facts.data_folder, lambda text: observe(Note(text)))
+        if source.digest != facts.data:
+            raise StudyError(
+                f"study '{name}' was searched on other images (digest {facts.data}, now {source.digest})",
+                hint="bring them back to where they were",
+            )
+        return measure_fractions(winner, facts, source, folder, interruption=interruption, observe=observe)
+
+
+def _no_winner(outputs: Outputs, name: str, trials: list[TrialSummary]) -> SearchError:
+    hint = f"'{resume_command(outputs, name)}' goes on"
+    return SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
+
+
+def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
+    study, facts = load_study(storage, name)
+    trials, folder = summaries(study), outputs.run_folder(name)
+    winner = winner_of(folder, facts, trials)
+    if winner is None:
+        raise _no_winner(outputs, name, trials)
+    if not folder.is_dir():
+        said = f"{folder}: study '{name}' has no run folder there"
+        raise StudyError(said, hint="--out names the folder that it was searched in")
+    space = parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space
+    report, source = _as_of_now(name, facts, trials, winner, folder), _images_here(facts)
+    if source is not None:
+        report = verdict(outputs, folder, facts, source, trials, report)
+    elif report["refit"] and report["analysis"] is None:  # of an earlier version
+        score = read_score(folder / PREDICTIONS)
+        report["analysis"] = analyse(score.probabilities[0], score.labels, report["classes"]) if score else None
+    return Told(folder, read_story(folder, report, trials, space, facts.settings))
+
+
+def _as_of_now(
+    name: str, facts: StudyFacts, trials: list[TrialSummary], winner: TrialSummary, folder: Path
+) -> Document:
+    """Return the report that the search left, with what has changed in the study since."""
+    before = read_report(folder)
+    if before is not None and before.get("study_identity") != facts.identity:
+        before = None  # of an earlier study of that name
+    old, refit = before or {}, refit_of(before, facts, winner)
+    now = study_document(name, facts, trials, winner)
+    ended = all(old.get(key) == now[key] for key in ("n_trials", "n_complete", "command"))
+    kept = old if refit else {}
+    return {
+        **now,
+        "best_trial": {**now["best_trial"], "corrected": kept.get("best_trial", {}).get("corrected")},
+        "data": old.get("data", Path(facts.data_folder).name if facts.data_folder else FASHION_MNIST),
+        "classes": old.get("classes", []),
+        "input_shape": old.get("input_shape", []),
+        "versions": old.get("versions", versions()),
+        "workers_lost": old.get("workers_lost", 0),
+        "refit": refit,
+        **{key: kept.get(key) for key in ("analysis", "averaged", "finalists")},
+        "fractions": [dataclasses.asdict(one) for one in read_fractions(folder, facts, winner.number)] or None,
+        "baselines": kept.get("baselines", []),
+        "wall_seconds": old.get("wall_seconds") if ended else None,
+        "cpu_seconds": old.get("cpu_seconds") if ended else None,
+        "run_folder_bytes": old.get("run_folder_bytes") if ended else folder_bytes(folder),
+    }
+
+
+def _images_here(facts: StudyFacts) -> Source | None:
+    """Return the study's images where they are on this machine, or None: nothing is fetched for a report."""
+    folders = [place.folder for place in places() if place.found == "verified"]
+    if facts.data_folder:
+        folders = [Path(facts.data_folder)]
+    for folder in folders:
+        with contextlib.suppress(DataError):
+            source = open_folder(folder) if folder else None
+            if source is not None and source.digest == facts.data:
+                return source
+    return None

@@ -1,0 +1,129 @@
+"""The report to read as text: report.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from tuner.reporting.report import Document
+from tuner.reporting.sentences import (
+    averaged_sentence,
+    conditions,
+    counts_sentence,
+    headline,
+    interval_sentence,
+    listed,
+    mistakes_sentence,
+    p_text,
+    percent,
+    points,
+    refit_sentence,
+    seconds_sentence,
+    spread,
+    validation_sentence,
+    value_text,
+    verdict,
+)
+
+
+class Shown(Protocol):
+    """What a report links of a figure."""
+
+    @property
+    def name(self) -> str:
+        """Return its file's name, without the suffix."""
+
+    @property
+    def title(self) -> str:
+        """Return what stands over it."""
+
+    @property
+    def caption(self) -> str:
+        """Return what is seen on it."""
+
+
+def as_markdown(report: Document, figures: Sequence[Shown] = ()) -> str:
+    """Return the report to read: the answer first, the command that makes it last."""
+    best, refit = report["best_trial"], report["refit"]
+    paragraphs = [f"# {_plain(report['study'])}: {headline(report)}"]
+    if refit:
+        paragraphs += [verdict(report), f"{refit_sentence(report)} {interval_sentence(report)}"]
+        paragraphs += [f"Note: {refit['note']}." if refit["note"] else "", averaged_sentence(report)]
+    paragraphs += [validation_sentence(report), _baselines(report["baselines"])]
+    sizes = [(name, f"{best[key]:,}") for name, key in SIZES if best[key] is not None]
+    values = [(name, value_text(value)) for name, value in best["values"].items()]
+    paragraphs += ["## The winner", _table(("winner", ""), [*values, *sizes])]
+    if report.get("finalists"):
+        paragraphs.append(_finalists(report["finalists"]))
+    if report.get("analysis"):
+        paragraphs += ["## What it gets wrong", mistakes_sentence(report), *_errors(report["analysis"])]
+    if figures:
+        paragraphs.append("## Figures")
+        for shown in figures:
+            title = _plain(shown.title)
+            paragraphs += [f"![{title}](figures/{shown.name}.png)", f"**{title}.** {_plain(shown.caption)}"]
+    paragraphs += ["## The search", counts_sentence(report), "\n".join(f"- {line}" for line in conditions(report))]
+    paragraphs += [seconds_sentence(report), f"```\n{report['command']}\n```"]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+SIZES = (("parameters", "parameters"), ("multiply-adds", "multiply_adds"))
+
+
+def _baselines(rows: Sequence[Document]) -> str:
+    if not rows:
+        return ""
+    header = ("baseline", "published", "measured here", "ours minus", "p, same images", "p, published", "note")
+    return _table(
+        header,
+        [
+            (
+                row["name"],
+                percent(row["published_test_accuracy"]),
+                spread(row.get("measured_test_accuracy"), row.get("sd")),
+                points(row["difference"]),
+                p_text(row["mcnemar"]["p_exact"] if row.get("mcnemar") else None),
+                p_text(row.get("p_published")),
+                row["note"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _finalists(rows: Sequence[Document]) -> str:
+    table = _table(
+        ("finalist", "mean on validation", "by fresh seed"),
+        [(f"trial {r['number']}", percent(r["mean"]), ", ".join(map(percent, r["val_accuracies"]))) for r in rows],
+    )
+    return f"The finalists were judged again on validation, with fresh seeds:\n\n{table}"
+
+
+def _errors(analysis: Document) -> Iterable[str]:
+    pairs = [
+        (f"{listed(pair['names'])}", pair["count"], pair["first_as_second"], pair["second_as_first"])
+        for pair in analysis["confused_pairs"]
+    ]
+    if pairs:
+        yield _table(("most confused, A and B", "mistakes", "A as B", "B as A"), pairs)
+    rows = [
+        (row["name"], row["count"], *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
+        for row in analysis["per_class"]
+    ]
+    yield _table(("class", "images", "precision", "recall", "F1"), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """Return what a cell holds: a bar would end it, and a tag would be one."""
+    return re.sub(r"\||<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(str(value).split()))
+
+
+def _plain(text: str) -> str:
+    """Return text that no Markdown stands in, whatever the classes and parameters are called."""
+    return re.sub(r"[\\`*\[\]]|<(?=[A-Za-z/!?])", r"\\\g<0>", text)

@@ -1,0 +1,232 @@
+"""What a report says, sentence by sentence: the terminal, report.md and report.html use the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuner.evaluation.statistics import mean_and_sd
+from tuner.records import Value
+from tuner.reporting.report import Document
+
+SURE = 0.05
+"""A difference of a smaller p is called more than chance explains."""
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Return a fraction as per cent.
+
+    >>> percent(0.9234)
+    '92.34 %'
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def spread(mean: float | None, sd: float | None) -> str:
+    """Return a mean with its standard deviation, where there is one.
+
+    >>> spread(0.9402, 0.0008)
+    '94.02 ± 0.08 %'
+    """
+    if mean is None or sd is None:
+        return percent(mean)
+    return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+
+
+def points(difference: float | None) -> str:
+    """Return a difference of two accuracies in points, with its sign."""
+    return "" if difference is None else f"{100 * difference:+.2f}"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value as it is quoted.
+
+    >>> p_text(0.0312), p_text(3e-9)
+    ('0.031', '< 0.001')
+    """
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"  # noqa: PLR2004  # smaller ones are quoted so
+
+
+def value_text(value: Value) -> str:
+    """Return one value, floats at four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as one says them.
+
+    >>> duration(45), duration(186), duration(2400), duration(3725)
+    ('45 s', '3 min 06 s', '40 min', '1 h 02 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 10:  # noqa: PLR2004  # seconds count
+        return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def headline(report: Document) -> str:
+    """Return the answer in one phrase."""
+    refit = report["refit"]
+    if not refit:
+        return f"validation accuracy {percent(report['best_trial']['val_accuracy'])}, not yet retrained"
+    return f"test accuracy {spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])}"
+
+
+def refit_sentence(report: Document) -> str:
+    """Return how the winner was trained again and what each seed reached."""
+    refit = report["refit"]
+    seeds = f"{len(refit['seeds'])} fresh seeds" if len(refit["seeds"]) > 1 else "a fresh seed"
+    each = ", ".join(percent(accuracy) for accuracy in refit["test_accuracies"])
+    return (
+        f"The winner, trial {report['best_trial']['number']}, was trained again on all training images for "
+        f"{refit['epochs']} epochs with {seeds}: {each} of the {refit['n_test']:,} test images are right."
+    )
+
+
+def interval_sentence(report: Document) -> str:
+    """Return the exported model's interval."""
+    low, high = (100 * bound for bound in report["refit"]["interval_95"])
+    return f"The first seed's model is the one in model.keras; its 95 % interval (Wilson) is {low:.2f} to {high:.2f} %."
+
+
+def averaged_sentence(report: Document) -> str:
+    """Return what test-time averaging gave, or nothing where it was not tried."""
+    found = report.get("averaged")
+    if not found:
+        return ""
+    on_validation = f"{percent(found['val_accuracy'])} of the validation images against "
+    on_validation += f"{percent(found['val_accuracy_plain'])} without"
+    if not found["how"]:
+        return f"Averaging over altered copies of an image at test time was tried, and gave nothing ({on_validation})."
+    return (
+        f"Averaged at test time ({found['how']}), as validation chose ({on_validation}): test accuracy "
+        f"{spread(found['test_accuracy_mean'], found['test_accuracy_sd'])}. The figures above are without."
+    )
+
+
+def verdict(report: Document) -> str:
+    """Return how the result stands to the baselines, or nothing where there are none to compare with."""
+    rows = [row for row in report["baselines"] if row["difference"] is not None]
+    if not rows:
+        return ""
+    above = [row for row in rows if row["difference"] > 0]
+    below = [f"{row['name']} ({points(row['difference'])})" for row in rows if row["difference"] <= 0]
+    measured = sum(row.get("measured_test_accuracy") is not None for row in rows)
+    how = f"{measured} as measured here, {len(rows) - measured} as published"
+    how = {0: "as published", len(rows): "as measured here"}.get(measured, how)
+    if not above:
+        return f"Not above {listed(below)} ({how})."
+    count = f"{len(above)} of {len(rows)} baselines" if below else f"all {len(rows)} baselines"
+    said = f"Above {count if len(rows) > 1 else 'the one baseline'} ({how})"
+    known = [p for row in above if (p := p_of(row)) is not None]
+    if known:
+        sure = sum(p < SURE for p in known)
+        said += f", {sure} of them" if sure < len(above) else ", each" if sure > 1 else ","
+        said += f" by more than chance explains (p < {SURE})"
+    return said + (f"; not above {listed(below)}." if below else ".")
+
+
+def p_of(row: Document) -> float | None:
+    """Return the p-value of one baseline: on the same images where it was measured, else against its figure."""
+    paired: Document | None = row.get("mcnemar")
+    p: float | None = paired["p_exact"] if paired else row.get("p_published")
+    return p
+
+
+def validation_sentence(report: Document) -> str:
+    """Return what the winner reached in the search, and what of that the choice of the best explains."""
+    best = report["best_trial"]
+    images = f", on {best['train_images']:,} training images" if best["train_images"] else ""
+    after = f"after {best['epochs']} epochs"
+    if best.get("folds"):
+        mean, sd = mean_and_sd(best["folds"])
+        each = ", ".join(map(percent, best["folds"]))
+        after = f"as the mean of {len(best['folds'])} folds ({each}: {spread(mean, sd)}), {best['epochs']} epochs"
+    said = f"In the search it reached {percent(best['val_accuracy'])} of the validation images {after}{images}."
+    corrected = best.get("corrected")
+    if corrected:
+        said += (
+            " The best of many looks better than it is: without that luck probably about "
+            f"{percent(corrected['val_accuracy'])} ({100 * corrected['subtracted']:.2f} points less)."
+        )
+    return f"{said} {origin_sentence(best)}"
+
+
+def origin_sentence(best: Document) -> str:
+    """Return where the winner comes from, and what the search gained over the entries that it started with."""
+    if best["origin"] == "start_with":
+        return "It is one of the configurations that the space starts with: the search found nothing better."
+    gain = best["gain_over_best_start_with"]
+    if gain is None:
+        return "The search found it."
+    return f"The search found it, {100 * gain:.2f} points above the best configuration that the space starts with."
+
+
+def mistakes_sentence(report: Document) -> str:
+    """Return how often and how badly the exported model is wrong."""
+    found = report["analysis"]
+    return (
+        f"The exported model is wrong about {found['n'] - found['correct']:,} of {found['n']:,} test images; macro F1 "
+        f"{percent(found['macro_f1'])}, expected calibration error {percent(found['calibration']['ece'])}."
+    )
+
+
+def counts_sentence(report: Document) -> str:
+    """Return what became of the trials."""
+    clock = f" ({report['n_stopped_by_clock']} by the clock)" if report["n_stopped_by_clock"] else ""
+    twins = f", {report['n_duplicate']} duplicates told their twin's result" if report["n_duplicate"] else ""
+    return (
+        f"{report['n_trials']} trials: {report['n_complete']} complete, {report['n_pruned']} pruned{clock}, "
+        f"{report['n_failed']} failed{twins}; {report['n_refused']} refused before training. "
+        f"The pruner saved {100 * report['compute_saved_by_pruning']:.0f} % of the compute."
+    )
+
+
+def conditions(report: Document) -> list[str]:
+    """Return what the search met with, and what of it another one may not."""
+    caps, peaks = report["caps"], report["peaks"]
+    lines = [
+        "Deterministic: the same seed and the same number of workers give the same study, decisions included."
+        if report["deterministic"]
+        else "Not deterministic: with another timing of the workers, which trials are pruned and what the sampler "
+        "proposes after them may differ; a trial's own curve does not (--deterministic fixes both)."
+    ]
+    if report["n_taken_up_again"] or report["workers_lost"]:
+        lines.append(
+            f"{report['n_taken_up_again']} trials were taken up again from their checkpoints; "
+            f"{report['workers_lost']} workers were lost in the last run."
+        )
+    if report["n_redrawn"]:
+        lines.append(f"{report['n_redrawn']} draws repeated values that were being trained, and were drawn again.")
+    memory = "no cap" if caps["memory_mib"] is None else f"cap {caps['memory_mib']:,.0f}"
+    seconds = "no cap" if caps["trial_seconds"] is None else f"cap {caps['trial_seconds']:,.0f}"
+    held = "unknown" if peaks["memory_mib"] is None else f"{peaks['memory_mib']:,} MiB"
+    lines.append(
+        f"Most memory that a trial's worker held: {held} ({memory}); "
+        f"longest trial: {peaks['trial_seconds']:,.0f} s ({seconds})."
+    )
+    if report.get("run_folder_bytes"):
+        lines.append(f"The run folder holds {report['run_folder_bytes'] / 1e6:.1f} MB.")
+    return lines
+
+
+def seconds_sentence(report: Document) -> str:
+    """Return what the whole took; nothing for a search that has not ended yet."""
+    seconds = report["wall_seconds"]
+    if not seconds:
+        return "The search has not ended: this is what there is so far."
+    return (
+        f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, in all "
+        f"{duration(seconds['total'])} of wall clock and {duration(report['cpu_seconds'])} of processor time."
+    )
