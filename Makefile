@@ -52,11 +52,12 @@ bench: $(BENCH)/.installed ## measure the speed beside Keras, Optuna, KerasTuner
 	$(BENCH)/bin/python benchmarks/accuracy.py --json $(SPEED)/accuracy.json
 	$(BENCH)/bin/python benchmarks/coordinator.py --json $(SPEED)/coordinator.json
 
-check: $(STAMP) ## ruff, mypy, import contracts
+check: $(STAMP) ## ruff, mypy, import contracts, the README's tables
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/readme.py --check
 
 lock: $(STAMP) ## pin the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

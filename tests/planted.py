@@ -177,7 +177,7 @@ def report_of(trials: list[TrialSummary], settings: SearchSettings, **changes: o
     best = winner_document(trials, winner, settings)
     best["corrected"] = {"val_accuracy": best["val_accuracy"] - 0.0021, "subtracted": 0.0021}
     report: dict[str, Any] = {
-        "study": "cnn-1", "study_identity": "0" * 32, "space": "cnn", "space_hash": "1f0c3d", "data": "fashion-mnist",
+        "study": "cnn-1", "study_identity": "0" * 32, "space": "cnn", "space_hash": "1f0c3d", "data": "fashion-mnist", "data_digest": "0" * 16,
         "classes": list(FASHION), "input_shape": [28, 28, 1], "seed": 0, "command": "tuner search cnn --time 1h --seed 0",
         "versions": {"python": "3.11.7", "tuner": "0.1.0", "keras": "3.15.1", "tensorflow": "2.21.0", "optuna": "5.0.0", "numpy": "2.3.1"},
         "n_trials": sum(trial.counted for trial in trials), "n_complete": counts.get("complete", 0),

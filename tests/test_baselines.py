@@ -172,6 +172,26 @@ def test_figures_are_read_back_as_written_and_used_for_their_own_images_and_sett
     assert read_measured(path) is None
 
 
+def test_a_damaged_file_is_no_figure_and_never_more_than_that(small: Source, tmp_path: Path) -> None:
+    path = place_of(tmp_path, BASELINES["ruhi"])
+    write_measured(path, measured(small))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        read_measured(path)  # raises nothing, whichever bit it is
+
+    assert all(read_measured(_cut(path, whole, size)) is None for size in range(0, len(whole), len(whole) // 20))
+
+
+def _cut(path: Path, whole: bytes, size: int) -> Path:
+    path.write_bytes(whole[:size])
+    return path
+
+
 def test_a_result_is_compared_with_the_measured_mean_image_by_image_and_with_the_published_figure(
     fashion: Source, small: Source
 ) -> None:
@@ -204,6 +224,19 @@ def test_the_table_has_the_published_figure_beside_the_measured_one(fashion: Sou
     rows = table.splitlines()
     assert rows[2].startswith("| ruhi | 91.33 % | 66.67 ± 0.00 % | 2 | 10 | 241,546 | 70,000 images merged")
     assert rows[3].startswith("| myamiri | – | – | – | 50 | 25,450 |")
+
+
+def test_networks_that_small_images_have_no_room_for_are_left_out_and_notes_are_of_the_real_images(
+    small: Source,
+) -> None:
+    tiny = dataclasses.replace(small, input_shape=(8, 8, 1))
+
+    rows = baseline_documents(BASELINES.values(), {}, tiny)
+
+    names = [row["name"] for row in rows]
+    assert "myamiri" in names
+    assert "ruhi" not in names
+    assert {row["note"] for row in rows} == {""}
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest_one(tuner: Callable[..., Done]) -> None:
@@ -254,8 +287,9 @@ def test_killed_in_the_middle_the_same_command_goes_on_at_the_epoch_to_the_same_
         killed.send_signal(signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
 
-    kept = max((tmp_path / "results" / "baselines" / "checkpoints" / "mahinmiyurcee-0").glob("epoch-*.ckpt"))
+    kept = max((tmp_path / "results" / "baselines" / "checkpoints").glob("mahinmiyurcee-0-*/epoch-*.ckpt"))
     before = read_checkpoint(kept)[0]
+    assert tuner(*command[:5], "1", *command[6:]).code == 0  # other epochs in between
 
     resumed = tuner(*command, "--json")
 
@@ -287,7 +321,7 @@ def test_two_at_once_are_refused(tuner: Callable[..., Done], small_folder: Path,
                 break
 
         second = tuner(*command)
-        first.send_signal(signal.SIGINT)
+        first.send_signal(signal.SIGTERM)
         first.stdout.read()
         said = first.stderr.read()
 

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from PIL import Image
 
 from tuner.records import TrialSummary
 from tuner.reporting.examples import Example, png
 from tuner.reporting.figures import compare, images, model, search, space
-from tuner.reporting.figures.style import CSS_NAMES, _ticks, as_svg, plain, write_png
+from tuner.reporting.figures.style import BLUE, CSS_NAMES, FAINT, INK, PAPER, RED, _ticks, as_svg, plain, write_png
 from tuner.reporting.findings import (
     ENOUGH_TRIALS,
     best_so_far,
@@ -25,6 +29,7 @@ from tuner.reporting.findings import (
     importances,
     last_accuracy,
     pareto_front,
+    ranking,
     reached,
     thinned,
     trained,
@@ -129,6 +134,127 @@ def test_accuracy_ticks_are_round_and_apart() -> None:
 
 def test_sizes_and_rates_are_written_out() -> None:
     assert [plain(value) for value in (3e6, 300_000, 1500, 0.1, 3e-4)] == ["3 M", "300 k", "1.5 k", "0.1", "0.0003"]
+
+
+def _words(legend: Legend | None) -> list[str]:
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def _marks(axes: Axes, label: str) -> list[tuple[float, float]]:
+    """Where the points of the one line with this label stand."""
+    (line,) = (line for line in axes.lines if line.get_label() == label)
+    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def _bundles(axes: Axes) -> dict[str, list[list[tuple[float, float]]]]:
+    """The paths of each collection of lines by their colour."""
+    found = [one for one in axes.collections if isinstance(one, LineCollection) and len(one.get_segments())]
+    return {to_hex(one.get_color()[0]): [list(map(tuple, path)) for path in one.get_segments()] for one in found}
+
+
+def test_the_history_marks_every_trained_trial_by_what_became_of_it() -> None:
+    (axes,) = search.history(TRIALS, 2).axes
+
+    assert _words(axes.get_legend()) == [
+        "winner", "best so far", "complete", "pruned", "by the clock", "failed"
+    ]  # fmt: skip
+    assert _marks(axes, "winner") == [(2, 0.90)]
+    assert _marks(axes, "best so far") == [(0, 0.85), (2, 0.90), (7, 0.90)]
+    assert _marks(axes, "complete") == [(0, 0.85), (2, 0.90), (5, 0.88)]
+    assert _marks(axes, "pruned") == [(1, 0.30), (4, 0.80)]
+    assert _marks(axes, "by the clock") == [(7, 0.79)]
+    assert _marks(axes, "failed") == [(6, 0.10)]
+
+
+def test_only_complete_trials_are_filled() -> None:
+    (axes,) = search.history(TRIALS, 2).axes
+
+    faces = {line.get_label(): line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"}
+
+    assert faces == {"complete": BLUE, "pruned": "none", "by the clock": "none", "failed": "none"}
+
+
+def test_every_trained_trial_has_a_curve_and_the_winner_has_its_own() -> None:
+    (axes,) = search.learning_curves(TRIALS, 2, [1, 3]).axes
+
+    curves = _bundles(axes)
+
+    assert _words(axes.get_legend()) == ["winner, trial 2", "complete", "pruned", "by the clock", "failed"]
+    assert {
+        search.FATE_COLOURS[fate]: n for fate, n in (("complete", 3), ("pruned", 2), ("clock", 1), ("failed", 1))
+    } == {colour: len(paths) for colour, paths in curves.items()}
+    assert [(1, 0.72), (2, 0.78), (3, 0.80)] in curves[FAINT]
+    assert _marks(axes, "winner, trial 2") == [(1, 0.75), (2, 0.85), (3, 0.89), (4, 0.90)]
+    assert [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] == [[1, 1], [3, 3]]  # the rungs
+
+
+def test_sizes_tell_trials_apart_as_the_history_does() -> None:
+    figure = search.sizes(TRIALS, 2)
+    multiply_adds, parameters = figure.axes
+
+    assert _words(figure.legends[0]) == ["complete", "pruned", "by the clock", "failed", "Pareto front", "winner"]
+    assert _marks(multiply_adds, "complete") == [(2e6, 0.85), (3e6, 0.90), (4e6, 0.88)]
+    assert _marks(multiply_adds, "pruned") == [(4e6, 0.30), (1e6, 0.80)]
+    assert _marks(multiply_adds, "Pareto front") == [(2e6, 0.85), (3e6, 0.90)]
+    assert _marks(multiply_adds, "winner") == [(3e6, 0.90)]
+    assert _marks(parameters, "failed") == [(1e5, 0.10)]
+
+
+def test_sizes_name_only_what_there_is() -> None:
+    figure = search.sizes([TRIALS[0], TRIALS[7]], 0)
+
+    assert _words(figure.legends[0]) == ["complete", "by the clock", "Pareto front", "winner"]
+
+
+def test_parallel_lines_end_at_the_rank_of_their_trial() -> None:
+    (axes,) = space.parallel(SPACE, TRIALS, ["filters_1", "momentum"], 2).axes
+
+    lines = _bundles(axes)
+
+    assert _words(axes.get_legend()) == ["winner", "best quarter", "the others"]
+    assert lines[RED] == [[(0, 1), (1, space.ABSENT), (2, 1)]]  # of filters_1 12, the most; first of six
+    assert sorted(path[-1][1] for path in lines[FAINT]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert BLUE not in lines  # a quarter of six is the winner alone
+
+
+def test_the_best_quarter_is_one_of_all_trials_however_few_are_drawn() -> None:
+    wide, _, many = planted.realistic(400)
+    ranked, quarter = ranking(many)
+    winner = max(trained(many), key=last_accuracy).number
+
+    (axes,) = space.parallel(wide, many, ["learning_rate"], winner).axes
+
+    lines = _bundles(axes)
+    drawn = [trial for trial in thinned(trained(many), space.MOST_LINES) if trial.state != "failed"]
+    good = [trial for trial in drawn if last_accuracy(trial) >= ranked[quarter - 1]]
+    least = 1 - (quarter - 1) / (len(ranked) - 1)
+    assert (len(ranked) > 2 * len(drawn), quarter) == (True, len(ranked) // 4)
+    assert (len(lines[RED]), len(lines[BLUE]), len(lines[FAINT])) == (1, len(good) - 1, len(drawn) - len(good))
+    assert min(path[-1][1] for path in lines[BLUE]) >= least > max(path[-1][1] for path in lines[FAINT])
+
+
+def test_the_forest_stands_every_baseline_where_it_was_published_and_measured() -> None:
+    ours = {"mean": 0.94, "sd": 0.001, "interval": (0.935, 0.945)}
+
+    (axes,) = model.forest(planted.BASELINES, ours).axes
+
+    points = [(line.get_marker(), to_hex(line.get_markerfacecolor()), line.get_xdata()[0], line.get_ydata()[0])
+              for line in axes.lines if line.get_marker() != "None"]  # fmt: skip
+    bars = [(list(line.get_xdata()), line.get_ydata()[0]) for line in axes.lines
+            if line.get_marker() == "None" and len(set(line.get_xdata())) > 1]  # fmt: skip
+    assert _words(axes.get_legend()) == ["ours, mean ± SD", "measured ± SD", "published"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "this search", "sadvisandhya", "myamiri", "chaerim", "ruhi", "myamiri-readme"
+    ]  # fmt: skip
+    assert [(x, y) for marker, _, x, y in points if marker == "D"] == [(0.94, 0)]
+    assert [(x, y) for marker, face, x, y in points if (marker, face) == ("o", PAPER)] == [
+        (0.9368, 1), (0.9214, 2), (0.92, 3), (0.9133, 4)
+    ]  # fmt: skip
+    assert [(x, y) for marker, face, x, y in points if (marker, face) == ("o", INK)] == [
+        (0.9312, 1), (0.9161, 2), (0.9297, 3), (0.8702, 5)
+    ]  # fmt: skip
+    assert [y for _, y in bars] == [0, 1, 2, 5]  # those with more than one seed
+    assert bars[0][0] == pytest.approx([0.939, 0.941])
 
 
 def _example(*, right: bool, channels: int = 1) -> Example:

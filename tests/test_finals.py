@@ -9,6 +9,7 @@ from typing import Any
 
 from tuner.evaluation.finals import finalists_of, judge_finalists, read_finals, winner_of
 from tuner.records import Cost, FinalEpochEnded, FinalsStarted, Note, TrialSummary
+from tuner.reporting.report import winner_document
 from tuner.runs import Interruption
 from tuner.search.crew import Crew
 from tuner.search.messages import TrainJob
@@ -34,7 +35,7 @@ def facts(settings: SearchSettings = SETTINGS) -> StudyFacts:
     return StudyFacts("small", "", "", "", settings, identity="one")
 
 
-def judge(bench: Bench, of: StudyFacts, left: Callable[[], float] = lambda: 1e9) -> ScriptedWorkers:
+def judge(bench: Bench, of: StudyFacts, left: Callable[[], float] = lambda: 1e9, once: float = 0.0) -> ScriptedWorkers:
     finalists = finalists_of(TRIALS, of.settings)
     seeds: dict[int, int] = {}
 
@@ -47,7 +48,7 @@ def judge(bench: Bench, of: StudyFacts, left: Callable[[], float] = lambda: 1e9)
     workers: Any = ScriptedWorkers(script, seconds=10.0)
     crew = Crew(workers, 2, heartbeat=120.0, observe=bench.events.append)
     shelf = Shelf(bench.outputs.folder / "checkpoints", 3)
-    judge_finalists(finalists, of, bench.source, bench.outputs.folder, shelf=shelf, crew=crew, left=left, patience=0.0,
+    judge_finalists(finalists, of, bench.source, bench.outputs.folder, shelf=shelf, crew=crew, left=left, once=once, patience=0.0,
                     interruption=Interruption(), observe=bench.events.append)  # fmt: skip
     assert len(set(seeds.values())) == len(seeds)  # fresh, each its own
     return workers
@@ -102,6 +103,20 @@ def test_without_time_for_a_fresh_figure_of_each_the_searchs_own_best_wins(bench
     assert not (bench.outputs.folder / "finals.json").exists()
     assert winner_of(bench.outputs.folder, facts(), TRIALS).number == 1  # type: ignore[union-attr]
     assert any(isinstance(event, Note) and "no time to judge every finalist" in event.text for event in bench.events)
+
+
+def test_finals_that_cannot_end_in_time_are_not_begun(bench: Bench) -> None:
+    workers = judge(bench, facts(), left=lambda: 30.0, once=40.0)
+
+    assert workers.handed_out == []
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [
+        "There is no time to judge every finalist again: the search's own best wins."
+    ]
+
+
+def test_a_finalist_that_fresh_seeds_chose_is_said_to_be_so() -> None:
+    assert winner_document(TRIALS, TRIALS[2], SETTINGS)["by_finals"] is True
+    assert winner_document(TRIALS, TRIALS[1], SETTINGS)["by_finals"] is False
 
 
 def test_a_search_with_finals_and_folds_reports_them_and_best_agrees(

@@ -19,9 +19,12 @@ def test_the_winner_is_trained_on_parts_of_the_images_and_the_report_shows_it(
     )
 
     measured = tuner("report", "s", "--fractions", "--json")
+    again = tuner("report", "s", "--fractions")
     later = tuner("report", "s", "--json")
 
-    assert search.code == measured.code == later.code == 0, search.err + measured.err
+    assert search.code == measured.code == again.code == later.code == 0, search.err + measured.err
+    assert "those of before" in again.out
+    assert "epoch" not in again.out
     points = measured.document["fractions"]
     assert [point["train_images"] for point in points] == [50, 100, 201, 502, 1003]
     assert points[-1]["val_accuracy"] > points[0]["val_accuracy"] + 0.1

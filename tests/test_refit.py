@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tuner.evaluation.refit import Refitted, refit
+from tuner.experiment.ending import _as_good
 from tuner.records import RefitEpochEnded, TrialSummary
 from tuner.runs import Interruption
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, RefitPlan, plan_refit
@@ -19,11 +21,36 @@ from tuner.space.settings import SearchSettings
 from .scripted import Bench, ScriptedWorkers, dying, good
 
 
-def _refit(bench: Bench, executor: ScriptedWorkers, left: Any, *, seeds: int, workers: int, interruption: Interruption | None = None) -> Refitted:  # fmt: skip
+def _refit(
+    bench: Bench, executor: ScriptedWorkers, left: Any, *, seeds: int, workers: int = 2,
+    interruption: Interruption | None = None, done: Sequence[int] = (),
+) -> Refitted:  # fmt: skip
     team = Crew(executor, workers, heartbeat=120.0, observe=bench.events.append)
     shelf = Shelf(bench.outputs.folder / "checkpoints", 3)
     return refit({"filters_1": 8}, bench.source, RefitPlan(4, seeds), study_seed=0, shelf=shelf, crew=team, left=left,
-                 patience=0.0, interruption=interruption or Interruption(), observe=bench.events.append)  # fmt: skip
+                 patience=0.0, interruption=interruption or Interruption(), observe=bench.events.append,
+                 done=done)  # fmt: skip
+
+
+def test_a_refit_trains_the_seeds_that_are_missing_whichever_those_are(bench: Bench) -> None:
+    workers = ScriptedWorkers(good)
+    whole = _refit(bench, ScriptedWorkers(good), lambda: 1e9, seeds=4)
+
+    missing = _refit(bench, workers, lambda: 1e9, seeds=4, done=(whole.seeds[0], whole.seeds[2]))
+
+    assert missing.seeds == (whole.seeds[1], whole.seeds[3])
+    assert missing.keys == (whole.keys[1], whole.keys[3])
+    assert sorted(job.number for job in workers.handed_out) == [-4, -2]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seeds", "enough"),
+    [(4, 2, True), (4, 3, True), (4, 1, False), (3, 9, False), (5, 1, True)],
+)
+def test_an_earlier_refit_is_kept_when_it_is_longer_or_has_as_many_seeds(
+    epochs: int, seeds: int, *, enough: bool
+) -> None:
+    assert _as_good({"epochs": epochs, "seeds": [1] * seeds}, RefitPlan(4, 2)) == enough
 
 
 def test_a_refit_that_turns_out_slow_drops_the_seeds_that_would_end_late_and_never_the_first(bench: Bench) -> None:

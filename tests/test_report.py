@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from tuner.data.sources import Place
 from tuner.errors import SearchError
 from tuner.evaluation.measured import Measured, folder_of, place_of, write_measured
 from tuner.models.baselines import BASELINES
-from tuner.reporting.again import find_stories
-from tuner.reporting.compare import comparison, differing, race
-from tuner.runs import write_json
+from tuner.reporting.again import Told, find_stories
+from tuner.reporting.compare import comparison, differing, race, write_comparison
+from tuner.reporting.sentences import SCALE
+from tuner.reporting.story import Story
+from tuner.runs import Outputs, write_json
 from tuner.search.study import load_study, summaries
 from tuner.space.settings import SearchSettings
 
@@ -74,7 +77,8 @@ def test_a_report_is_written_anew_from_what_is_stored(bench: Any, capsys: pytest
 def test_a_second_report_changes_nothing(bench: Any) -> None:
     folder = _reported(bench)
     _tuner(bench, "report")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "report.json"}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("report.json", ".lock")]
+    before = {path: path.read_bytes() for path in files}
 
     _tuner(bench, "report")
 
@@ -252,7 +256,70 @@ def test_equal_winners_differ_in_nothing_and_types_count() -> None:
     assert differing([{"a": 1}, {"a": True}]) == {"a": [1, True]}
 
 
-def test_studies_of_other_images_are_not_compared_by_compute(bench: Any) -> None:
+def _told(folder: Path, study: str, digest: str, settings: SearchSettings = planted.SMALL_SETTINGS) -> Told:
+    """A study that was scored, on images of this digest."""
+    planted.write_run(folder / study)
+    report = planted.report_of(planted.SMALL_TRIALS, settings, study=study, data=f"images-{digest}", data_digest=digest)
+    return Told(folder / study, Story(report, planted.SMALL_TRIALS, planted.SMALL, settings))
+
+
+def test_studies_of_different_images_are_not_ranked(tmp_path: Path) -> None:
+    told = [_told(tmp_path, "one", "a"), _told(tmp_path, "another", "a"), _told(tmp_path, "third", "b")]
+
+    path, document = write_comparison(Outputs.of(str(tmp_path), None), told)
+
+    page = Page(path.read_text("utf-8"))
+    said = (
+        "These studies searched different images (one: images-a, another: images-a and third: images-b), so that their "
+        "accuracies cannot be set against each other."
+    )
+    assert document["notes"] == [said]
+    assert said in page.text
+    assert [row["data"] for row in document["studies"]] == ["images-a", "images-a", "images-b"]
+    assert [pair["studies"] for pair in document["pairs"]] == [["one", "another"]]  # though the labels are all the same
+    assert not any("ours" in row.get("class", "") for row in page.all("tr"))
+    assert "best test accuracy is in blue" not in page.text
+    assert page.all("figure") == []
+
+
+def test_studies_of_the_same_images_are_ranked_without_a_word(tmp_path: Path) -> None:
+    told = [_told(tmp_path, "one", "a"), _told(tmp_path, "another", "a")]
+
+    path, document = write_comparison(Outputs.of(str(tmp_path), None), told)
+
+    page = Page(path.read_text("utf-8"))
+    assert document["notes"] == []
+    assert len([row for row in page.all("tr") if row.get("class") == "ours"]) == 1
+    assert "best test accuracy is in blue" in page.text
+    assert len(page.all("figure")) == 3
+    assert page.text.replace("\xa0", " ").count(SCALE) == 1
+    assert "the wall clock is that of the commands that ended with a report" in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"train_images": 500}, "500 training images"), ({"folds": 2}, "all training images in 2 folds")],
+)
+def test_trials_on_other_parts_of_the_images_are_compared_with_a_word(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    other = dataclasses.replace(planted.SMALL_SETTINGS, **changes)
+
+    path, document = write_comparison(
+        Outputs.of(str(tmp_path), None), [_told(tmp_path, "one", "a"), _told(tmp_path, "few", "a", other)]
+    )
+
+    note = f"Their trials were not trained alike: those of one on all training images and those of few on {said}; "
+    page = Page(path.read_text("utf-8"))
+    assert document["notes"] == [f"{note}accuracies and times differ for that, too."]
+    assert document["notes"][0] in page.text
+    assert [(row["train_images"], row["folds"]) for row in document["studies"]] == [
+        (None, 1), (other.train_images, other.folds)
+    ]  # fmt: skip
+    assert [figure["id"] for figure in page.all("figure")] == ["figure-trials", "figure-seconds"]
+
+
+def test_studies_on_fewer_images_are_not_compared_by_compute(bench: Any) -> None:
     _searched(bench, "one")
     _searched(bench, "few", SearchSettings(trials=3, epochs=4, train_images=500))
 

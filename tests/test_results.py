@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tuner.console.live import LiveScreen
 from tuner.console.plain import PlainLines
+from tuner.console.tables import show_result
 from tuner.records import (
     Cost,
     EpochEnded,
@@ -22,6 +23,9 @@ from tuner.records import (
     TrialSummary,
 )
 from tuner.reporting.markdown import as_markdown
+from tuner.reporting.sentences import origin_sentence, seconds_sentence, verdict
+
+from . import planted
 
 
 def _epoch(number: int, accuracy: float | None) -> EpochResult:
@@ -140,3 +144,101 @@ def test_the_written_report_leads_with_the_answer_and_ends_with_the_command() ->
     assert lines[-2] == "tuner search"
     assert "| ruhi | 91.33 % | – | +1.42 | – | – | re-split |" in lines
     assert "1.26 points above" in "\n".join(lines)
+
+
+def _result(**changes: object) -> str:
+    console = Console(file=io.StringIO(), width=110, force_terminal=False, color_system=None)
+    show_result(
+        console, planted.report_of(planted.SMALL_TRIALS, planted.SMALL_SETTINGS, **changes), "results/runs/cnn-1"
+    )
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_result_is_shown_with_the_answer_first() -> None:
+    # given a baseline that could not be compared, as the predictions are missing
+    baselines = [planted.BASELINES[0], {**planted.BASELINES[3], "difference": None, "p_published": None}]
+
+    shown = "\n".join(line.rstrip() for line in _result(baselines=baselines).splitlines())
+
+    assert shown == GOLDEN_RESULT
+
+
+GOLDEN_RESULT = """
+Test accuracy 93.99 ± 0.07 %
+Trial 2 trained again on all training images, 16 epochs; by seed: 94.02 %, 93.91 %, 94.03 %.
+95 % interval of the exported model: 93.54 to 94.47 %.
+Averaged at test time (mirror), as validation chose (94.32 % of the validation images against 94.11 %
+without): test accuracy 94.19 ± 0.06 %. All other figures are without.
+In the search: validation 90.00 % after 4 epochs. The search found it.
+
+blocks 2          filters_1 12          filters_2 8
+dense_units 16    optimizer adam        learning_rate 0.001
+batch_size 32     parameters 300,000    multiply_adds 3,000,000
+
+baseline      published  measured here   ours   p
+sadvisandhya  93.68 %    93.12 ± 0.21 %  +0.87  < 0.001  code variant, 40 epochs; the README says 93.7 %
+
+7 trials: 3 complete, 3 pruned (1 by the clock), 1 failed; 1 refused before training. The pruner saved 23 % of
+the compute.
+Search 40:00, refit 19:10, in all 59:40. Everything is in results/runs/cnn-1"""
+
+
+def test_without_comparable_baselines_no_table_of_them_is_shown() -> None:
+    assert "baseline" not in _result(refit=None, baselines=[{**planted.BASELINES[3], "difference": None}])
+
+
+def test_the_seconds_of_a_study_that_was_gone_on_with_are_those_of_the_commands_that_ended() -> None:
+    once = planted.report_of(planted.SMALL_TRIALS, planted.SMALL_SETTINGS)
+    again = {**once, "command": f"{once['command']} && tuner search --resume --study cnn-1"}
+
+    assert seconds_sentence(once).endswith("in all 1 h 00 min of wall clock and 1 h 57 min of processor time.")
+    assert seconds_sentence(again).endswith("of processor time, in the commands that ended.")
+    assert "in the commands that ended. Everything is in" in " ".join(_result(command=again["command"]).split())
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        (
+            {"origin": "start_with", "by_finals": True, "gain_over_best_start_with": 0.0},
+            "It is one of the configurations that the space starts with; fresh seeds chose it among the finalists.",
+        ),
+        (
+            {"origin": "found", "by_finals": True, "gain_over_best_start_with": -0.01},
+            "The search found it; fresh seeds chose it among the finalists.",
+        ),
+        (
+            {"origin": "start_with", "by_finals": False, "gain_over_best_start_with": 0.0},
+            "It is one of the configurations that the space starts with: the search found nothing better.",
+        ),
+        ({"origin": "found", "gain_over_best_start_with": None}, "The search found it."),
+    ],
+)
+def test_where_the_winner_comes_from_is_said(best: dict[str, object], said: str) -> None:
+    assert origin_sentence(best) == said
+
+
+MEASURED = {"name": "a", "difference": 0.001, "measured_test_accuracy": 0.93, "published_test_accuracy": None}
+PUBLISHED = {"name": "b", "difference": 0.001, "mcnemar": None, "published_test_accuracy": 0.93}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{**MEASURED, "mcnemar": {"only_ours": 90, "only_theirs": 40, "p_exact": 1e-5}}],
+         "Above the one baseline (as measured here), by more than chance explains (p < 0.05)."),
+        ([{**MEASURED, "mcnemar": {"only_ours": 40, "only_theirs": 90, "p_exact": 1e-5}}],
+         "Above the one baseline (as measured here), not by more than chance explains (p < 0.05)."),
+        ([{**PUBLISHED, "p_published": 0.001}] * 2,
+         "Above all 2 baselines (as published), none of them by more than chance explains (p < 0.05)."),
+        ([{**PUBLISHED, "p_published": 0.001}, {**PUBLISHED, "published_test_accuracy": 0.91, "p_published": 0.001}],
+         "Above all 2 baselines (as published), 1 of them by more than chance explains (p < 0.05)."),
+        ([{**PUBLISHED, "published_test_accuracy": 0.91, "p_published": 0.001}] * 2,
+         "Above all 2 baselines (as published), each by more than chance explains (p < 0.05)."),
+    ],
+)  # fmt: skip
+def test_a_small_p_counts_only_where_the_exported_model_is_the_better_one(rows: list[object], said: str) -> None:
+    # given seeds whose mean is above 93 %, and an exported model, the first of them, that is below
+    report = {"baselines": rows, "refit": {"test_accuracies": [0.92, 0.942]}}
+
+    assert verdict(report) == said

@@ -18,6 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +28,13 @@ from pathlib import Path
 from tuner.errors import EnvironmentProblem, StudyError
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+AGAIN = "the same command goes on where it was"
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
+DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What reading a file of ours raises (JSON, NumPy's .npz) that is missing, cut or altered."""
 WORKER_BYTES = 1 << 30
 """Of memory, for a worker: its libraries, the images, and the activations of a batch."""
 
@@ -160,7 +169,22 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 def sweep_drafts(folder: Path) -> None:
     """Remove the drafts that processes left in ``folder`` which were killed while they wrote."""
     for draft in folder.rglob(".*.draft*"):
-        draft.unlink(missing_ok=True)
+        written_by = re.search(r"\.(\d+)\.draft", draft.name)
+        if written_by is None or not _lives(int(written_by[1])):
+            draft.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether another process of this number runs here."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def folder_bytes(folder: Path) -> int:

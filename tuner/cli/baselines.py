@@ -38,11 +38,11 @@ def baselines(  # noqa: PLR0913  # every option is one parameter
     """
     from tuner.console import screens
     from tuner.data.sources import find
-    from tuner.evaluation.baselines import AGAIN, measure_baselines
+    from tuner.evaluation.baselines import measure_baselines
     from tuner.evaluation.measured import folder_of, known_baselines
     from tuner.models.baselines import BASELINES, baseline_named
     from tuner.reporting.baselines import baseline_documents, write_table_of
-    from tuner.runs import Outputs
+    from tuner.runs import AGAIN, Outputs, disk_trouble_in_one_line
 
     chosen = [baseline_named(name) for name in dict.fromkeys(names or BASELINES)]
     outputs = Outputs.of(out, None)
@@ -64,7 +64,8 @@ def baselines(  # noqa: PLR0913  # every option is one parameter
                 )
             except KeyboardInterrupt:
                 raise InterruptedByUser("Interrupted.", hint=AGAIN) from None
-        write_table_of(known_baselines(folder_of(outputs), source), folder_of(outputs), source)
+        with disk_trouble_in_one_line(folder_of(outputs), AGAIN):
+            write_table_of(known_baselines(folder_of(outputs), source), folder_of(outputs), source)
     documents = baseline_documents(chosen, found, source)
     if json:
         screens.print_json(documents)

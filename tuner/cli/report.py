@@ -10,8 +10,6 @@ from tuner.cli.options import Json, Out, Quiet, Storage, Study
 from tuner.cli.signals import signals
 from tuner.errors import InterruptedByUser, UsageError
 
-AGAIN = "the same command goes on where it was"
-
 
 def report(  # noqa: PLR0913  # every option is one parameter
     study: Study = None,
@@ -42,8 +40,8 @@ def report(  # noqa: PLR0913  # every option is one parameter
     Example: tuner report cnn-1 --compare cnn-2
     """
     from tuner.console import screens
-    from tuner.reporting.again import find_stories, measure_fractions_of
-    from tuner.runs import Outputs, disk_trouble_in_one_line, make_writable
+    from tuner.reporting.again import find_stories, measure_fractions_of, write_anew
+    from tuner.runs import AGAIN, Outputs, disk_trouble_in_one_line, make_writable
 
     outputs = Outputs.of(out, storage)
     if fractions:
@@ -53,8 +51,8 @@ def report(  # noqa: PLR0913  # every option is one parameter
                     measure_fractions_of(outputs, study, interruption, observe)
             except KeyboardInterrupt:
                 raise InterruptedByUser("Interrupted.", hint=AGAIN) from None
-    told = find_stories(outputs, [study, *(compare or ())])
     if compare:
+        told = find_stories(outputs, [study, *compare])
         if len(told) == 1:
             raise UsageError(
                 f"--compare {compare[0]}: that is the study itself", hint="'tuner studies' lists the others"
@@ -65,12 +63,8 @@ def report(  # noqa: PLR0913  # every option is one parameter
         with disk_trouble_in_one_line(outputs.folder, AGAIN):
             page, document = write_comparison(outputs, told)
     else:
-        from tuner.reporting.writing import write_story
-
-        make_writable(told[0].folder)
-        document = told[0].story.report
         with disk_trouble_in_one_line(outputs.folder, AGAIN):
-            page = write_story(told[0].folder, told[0].story)
+            page, document = write_anew(outputs, study)
     if json:
         screens.print_json(document)
     else:

@@ -140,7 +140,10 @@ class LiveScreen:
                     for seed in range(event.done, event.seeds)
                 }
             case RefitEpochEnded():
-                self._show_epoch(f"refit {event.seed}", event.result.epoch, event.result.accuracy)
+                values, epochs = (self._refit.trial.values, self._refit.epochs) if self._refit else ({}, 0)
+                key = f"refit {event.seed}"  # a seed that was dropped before, behind those that were not
+                self._rows.setdefault(key, _Row(f"refit seed {event.seed}", values, epochs))
+                self._show_epoch(key, event.result.epoch, event.result.accuracy)
 
     def _hear_of_baselines(self, event: BaselineEvent) -> None:
         match event:

@@ -13,8 +13,11 @@ from tuner.console.words import duration, state_text
 from tuner.data.sources import Place
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import (
+    averaged_sentence,
+    compared,
     counts_sentence,
     headline,
+    of_commands,
     origin_sentence,
     p_of,
     p_text,
@@ -47,14 +50,16 @@ def show_result(console: Console, report: Document, folder: str) -> None:
             f"Trial {best['number']} trained again on all training images, {refit['epochs']} epochs; "
             f"by seed: {seeds}.\n95 % interval of the exported model: {100 * low:.2f} to {100 * high:.2f} %."
         )
+        if averaged_sentence(report):
+            console.print(averaged_sentence(report))
         if refit["note"]:
             console.print(f"[yellow]Note: {refit['note']}.[/]")
     reached = f"validation {percent(best['val_accuracy'])} after {best['epochs']} epochs"
     console.print(f"In the search: {reached}. {origin_sentence(best)}")
     show_values(console, best)
-    if report["baselines"] and refit:
+    if compared(report):
         table = _table("baseline", "published", "measured here", "ours", "p", "")
-        for row in report["baselines"]:
+        for row in compared(report):
             gain = 100 * row["difference"]
             colour = "green" if gain > 0 else "red"
             table.add_row(
@@ -69,13 +74,13 @@ def show_result(console: Console, report: Document, folder: str) -> None:
     console.print(f"\n{counts_sentence(report)}")
     console.print(
         f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, "
-        f"in all {duration(seconds['total'])}. Everything is in {escape(folder)}"
+        f"in all {duration(seconds['total'])}{of_commands(report)}. Everything is in {escape(folder)}"
     )
 
 
 def show_values(console: Console, best: Document) -> None:
     """Print the winner's values in three columns."""
-    cells = [f"[dim]{name}[/] {value_text(value)}" for name, value in best["values"].items()]
+    cells = [f"[dim]{name}[/] {escape(value_text(value))}" for name, value in best["values"].items()]
     cells += [f"[dim]{name}[/] {best[name]:,}" for name in ("parameters", "multiply_adds") if best[name]]
     grid = Table.grid(padding=(0, 4, 0, 2))
     for start in range(0, len(cells), 3):
@@ -170,7 +175,8 @@ def show_baselines(console: Console, rows: Sequence[Document]) -> None:
     console.print(table)
     console.print()
     for row in rows:
-        console.print(f"[dim]{row['name']}: {row['note']}.[/]")
+        if row["note"]:
+            console.print(f"[dim]{row['name']}: {row['note']}.[/]")
 
 
 def show_places(console: Console, places: Sequence[Place]) -> None:

@@ -54,17 +54,17 @@ def _copy(images: Pixels, shift: int, mirrored: bool) -> Pixels:  # noqa: FBT001
     return np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
 
 
-def averaged(predict: Predict, images: Pixels, how: str) -> npt.NDArray[np.float32]:
-    """Return the mean of the probabilities of all copies; "" is the image alone."""
-    copies = WAYS[how] if how else WAYS["mirror"][:1]
-    mean: npt.NDArray[np.float32] = np.mean([predict(_copy(images, *copy)) for copy in copies], axis=0)
+def averaged(predict: Predict, images: Pixels, how: str, plain: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the mean of the probabilities of all copies; ``plain`` are those of the images as they are."""
+    _, *altered = WAYS[how]
+    mean: npt.NDArray[np.float32] = np.mean([plain, *(predict(_copy(images, *copy)) for copy in altered)], axis=0)
     return mean
 
 
 def choose(
-    predict: Predict, images: Pixels, labels: npt.NDArray[np.int64], seconds: float, models: int
+    predict: Predict, images: Pixels, labels: npt.NDArray[np.int64], until: float, models: int
 ) -> Averaging | None:
-    """Return the way that is best on these validation images; None when ``seconds`` are too few to try.
+    """Return the way that is best on these validation images; None when ``until`` (monotonic) is too soon to try.
 
     ``models`` is how many will be scored with it, each on about as many images.
     """
@@ -75,7 +75,7 @@ def choose(
     accuracies = {"": _accuracy(plain, labels)}
     for how, copies in WAYS.items():
         passes = len(copies) - len(known) + models * len(copies)
-        if one_pass * passes > seconds - (time.monotonic() - start):
+        if one_pass * passes > until - time.monotonic():
             break
         for copy in copies:
             if copy not in known:
@@ -89,7 +89,7 @@ def choose(
 
 @dataclass(frozen=True)
 class Winner:
-    """The winner of a search as it was then: its values, its images and the checkpoint of its last epoch."""
+    """The winner of a search as it was then: its values, its images and its checkpoints."""
 
     values: Values
     source: Source
@@ -98,8 +98,8 @@ class Winner:
     checkpoints: Path
 
 
-def choose_for(winner: Winner, seconds: float, models: int, batch: int) -> Averaging | None:
-    """Choose with the network in the winner's checkpoint; None when there is none of its last epoch, or no time."""
+def choose_for(winner: Winner, until: float, models: int, batch: int) -> Averaging | None:
+    """Choose with the network in the winner's newest checkpoint; None when there is none, or no time."""
     from tuner.models.cnn import build_network, whole_model
     from tuner.training.checkpoint import Damaged, newest_weights
     from tuner.training.configuration import read_configuration
@@ -116,7 +116,7 @@ def choose_for(winner: Winner, seconds: float, models: int, batch: int) -> Avera
         lambda pixels: model.predict(pixels, batch_size=batch, verbose=0),
         images.val,
         images.val_labels,
-        seconds,
+        until,
         models,
     )
 

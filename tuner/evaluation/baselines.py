@@ -27,6 +27,7 @@ from tuner.records import (
     seed_for,
 )
 from tuner.runs import (
+    AGAIN,
     Interruption,
     Outputs,
     auto_workers,
@@ -40,8 +41,6 @@ from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.messages import TrainJob
 from tuner.space.settings import SearchSettings
-
-AGAIN = "the same command goes on where it was"
 
 
 def measure_baselines(  # noqa: PLR0913  # one verb with its whole sentence
@@ -77,7 +76,8 @@ def measure_baselines(  # noqa: PLR0913  # one verb with its whole sentence
             size = min(auto_workers() if workers == "auto" else int(workers), len(work.jobs))
             observe(BaselinesStarted(len(work.jobs), len(chosen)))
             with interruption.listening():
-                work.run(Crew(executor, size, heartbeat=SearchSettings().heartbeat, observe=observe), interruption)
+                heartbeat = SearchSettings().heartbeat
+                work.run(Crew(executor, size, heartbeat=heartbeat, observe=observe, again=AGAIN), interruption)
     return source, work.found
 
 
@@ -90,6 +90,7 @@ class _Work:
         self.jobs: dict[int, TrainJob] = {}
         self.found: dict[str, Measured] = {}
         self._missing: dict[str, list[int]] = {}
+        self._seeds_of: dict[int, int] = {}
         self._ended: set[int] = set()
 
     def add(self, baseline: Baseline) -> None:
@@ -107,17 +108,18 @@ class _Work:
         numbers = []
         for seed in range(done, wanted):
             number = -1 - len(self.jobs)
-            place = self._checkpoints / f"{baseline.name}-{seed}"
-            self.jobs[number] = TrainJob(
+            job = TrainJob(
                 number=number,
                 values={"baseline": baseline.name, "digest": baseline.digest},
                 source=self._source,
                 epochs=epochs,
                 seed=seed_for("baseline", baseline.name, seed),
                 cut=baseline.cut,
-                checkpoints=str(place),
-                save_to=f"{place}.keras",
             )
+            # Other epochs or images in between do not end what was interrupted of these.
+            place = self._checkpoints / f"{baseline.name}-{seed}-{job.key[:8]}"
+            self.jobs[number] = dataclasses.replace(job, checkpoints=str(place), save_to=f"{place}.keras")
+            self._seeds_of[number] = seed
             numbers.append(number)
         self._missing[baseline.name] = numbers
 
@@ -144,12 +146,12 @@ class _Work:
 
     def _title(self, number: int) -> str:
         """Return what the user calls a training."""
-        return f"{self._baseline(self.jobs[number]).name}, seed {self._seed(number)}"
+        return f"{self._baseline(self.jobs[number]).name}, seed {self._seeds_of[number]}"
 
     def _heard(self, number: int, result: EpochResult) -> None:
         """Hear of an epoch."""
         job = self.jobs[number]
-        self._observe(BaselineEpochEnded(self._baseline(job).name, self._seed(number), job.epochs, result))
+        self._observe(BaselineEpochEnded(self._baseline(job).name, self._seeds_of[number], job.epochs, result))
 
     def _score(self, number: int, trainings: Trainings) -> None:
         """Hear that a training has ended: when it was its baseline's last, score them all."""
@@ -159,13 +161,16 @@ class _Work:
         if not self._ended.issuperset(numbers):
             return
         trained = trainings.trained(numbers)
-        scored = score(trained, self._source.folder, self._checkpoints / f"{baseline.name}.npz")
+        predictions = self._checkpoints / f"{baseline.name}.npz"
+        scored = score(trained, self._source.folder, predictions, again=AGAIN)
         found = self._measured(baseline, self.jobs[number].epochs, trained.curves, scored)
         before = self.found.get(baseline.name)
         self.found[baseline.name] = found if before is None else _together(before, found)
         write_measured(place_of(self._folder, baseline, found.epochs), self.found[baseline.name])
-        for path in (*self._checkpoints.glob(f"{baseline.name}-[0-9]*"), self._checkpoints / f"{baseline.name}.npz"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        predictions.unlink()
+        for job in (self.jobs[number] for number in numbers):
+            shutil.rmtree(job.checkpoints or "")
+            Path(job.save_to or "").unlink()
         mean, sd = self.found[baseline.name].mean_and_sd
         self._observe(BaselineScored(baseline.name, mean, sd, self.found[baseline.name].seeds))
 
@@ -188,9 +193,6 @@ class _Work:
 
     def _baseline(self, job: TrainJob) -> Baseline:
         return BASELINES[str(job.values["baseline"])]
-
-    def _seed(self, number: int) -> int:
-        return int((self.jobs[number].checkpoints or "").rpartition("-")[2])
 
 
 def _together(before: Measured, more: Measured) -> Measured:

@@ -15,7 +15,7 @@ from tuner.data.sources import Source
 from tuner.data.splits import Cut
 from tuner.evaluation.trainings import Trainings
 from tuner.records import FinalEpochEnded, FinalsStarted, Note, Observer, TrialSummary, seed_for, value_of
-from tuner.runs import Interruption, write_json
+from tuner.runs import DAMAGED, Interruption, write_json
 from tuner.search.crew import Crew
 from tuner.search.messages import TrainJob
 from tuner.search.shelf import Shelf
@@ -48,7 +48,7 @@ def read_finals(folder: Path, facts: StudyFacts, finalists: Sequence[TrialSummar
         if kept["study"] != facts.identity:
             return {}
         found = {int(number): [float(share) for share in shares] for number, shares in kept["val_accuracies"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGED:
         return {}
     return {trial.number: found[trial.number] for trial in finalists} if _all_in(finalists, found) else {}
 
@@ -62,6 +62,7 @@ def judge_finalists(  # noqa: PLR0913  # one verb with its whole sentence
     shelf: Shelf,
     crew: Crew,
     left: Callable[[], float],
+    once: float,
     patience: float,
     interruption: Interruption,
     observe: Observer,
@@ -69,11 +70,17 @@ def judge_finalists(  # noqa: PLR0913  # one verb with its whole sentence
     """Train each finalist ``top_seeds`` times from fresh seeds on the images of the search, and keep what it reached.
 
     What was interrupted goes on from its last epoch. When ``left()`` seconds are too few for a fresh figure of each,
-    nothing is kept, and the search's own best wins. Raises SearchError, KeyboardInterrupt.
+    which takes about ``once`` seconds, nothing is trained or kept, and the search's own best wins. Raises SearchError,
+    KeyboardInterrupt.
     """
     settings = facts.settings
-    if len(read_finals(folder, facts, finalists).get(finalists[0].number, [])) >= settings.top_seeds:
+    before = read_finals(folder, facts, finalists).get(finalists[0].number, [])
+    if len(before) >= settings.top_seeds:
         observe(Note("The finalists are those of before: what they reached is kept."))
+        return
+    wins = "what they reached before is kept" if before else "the search's own best wins"
+    if once > left():
+        observe(Note(f"There is no time to judge every finalist again: {wins}."))
         return
     jobs: list[TrainJob] = []
     trial_of: dict[int, tuple[int, int]] = {}
@@ -114,7 +121,7 @@ def judge_finalists(  # noqa: PLR0913  # one verb with its whole sentence
     if _all_in(finalists, found):
         write_json(folder / FILE, {"study": facts.identity, "val_accuracies": found})
     else:
-        observe(Note("There was no time to judge every finalist again: the search's own best wins."))
+        observe(Note(f"There was no time to judge every finalist again: {wins}."))
     shelf.clear_finals()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tuner.data.sources import Source
 from tuner.data.splits import Cut, read_images
 from tuner.evaluation.trainings import Trainings
-from tuner.records import FractionEpochEnded, FractionsStarted, Observer, TrialSummary, seed_for
-from tuner.runs import Interruption, auto_workers, write_json
+from tuner.records import FractionEpochEnded, FractionsStarted, Note, Observer, TrialSummary, seed_for
+from tuner.runs import AGAIN, DAMAGED, Interruption, auto_workers, write_json
 from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.messages import TrainJob
@@ -49,6 +49,10 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
     """
     settings, total = facts.settings, len(read_images(source).train)
     sizes = sorted({max(len(source.class_names), round(share * total)) for share in fractions})
+    before = read_fractions(folder, facts, winner.number)
+    if [point.train_images for point in before] == sizes:
+        observe(Note("The trainings on parts of the images are those of before: what they reached is kept."))
+        return before
     checkpoints = folder.absolute() / "checkpoints"
     jobs = [
         TrainJob(
@@ -66,7 +70,8 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
     checkpoints.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(LocalExecutor(folder)) as executor, interruption.listening():
         observe(FractionsStarted(tuple(sizes), settings.epochs))
-        crew = Crew(executor, min(auto_workers(), len(jobs)), heartbeat=settings.heartbeat, observe=observe)
+        size = min(auto_workers(), len(jobs))
+        crew = Crew(executor, size, heartbeat=settings.heartbeat, observe=observe, again=AGAIN)
         work = Trainings(
             jobs,
             crew,
@@ -74,11 +79,9 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
             name=lambda number: f"The training on {size_of[number]} images",
             heard=lambda number, result: observe(FractionEpochEnded(size_of[number], result)),
             interruption=interruption,
-            again="the same command goes on where it was",
+            again=AGAIN,
         )
         work.run()
-    for job in jobs:
-        shutil.rmtree(job.checkpoints or "")
     curves = zip(jobs, work.trained().curves, strict=True)
     points = sorted(
         (Point(size_of[job.number], curve[-1].val_accuracy or 0.0) for job, curve in curves),
@@ -86,6 +89,8 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
     )
     rows = [dataclasses.asdict(point) for point in points]
     write_json(folder / FILE, {"study": facts.identity, "trial": winner.number, "points": rows})
+    for job in jobs:
+        shutil.rmtree(job.checkpoints or "")
     return points
 
 
@@ -96,5 +101,5 @@ def read_fractions(folder: Path, facts: StudyFacts, winner: int) -> list[Point]:
         if (kept["study"], kept["trial"]) != (facts.identity, winner):
             return []
         return [Point(**row) for row in kept["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGED:
         return []

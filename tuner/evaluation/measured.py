@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import importlib.resources
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tuner.evaluation.statistics import mean_and_sd
 from tuner.models.baselines import BASELINES
 from tuner.models.baselines.baseline import Baseline
 from tuner.records import EpochResult
-from tuner.runs import Outputs, draft_of
+from tuner.runs import DAMAGED, Outputs, draft_of
 
 MEASURED = "tuner.measured"
 """The package of the project's own figures: ``results/reference/baselines``."""
@@ -133,5 +132,5 @@ def read_measured(path: Path) -> Measured | None:
             curves = tuple(tuple(EpochResult(**row) for row in curve) for curve in about.pop("curves"))
             arrays: dict[str, Any] = {name: saved[name] for name in ("predicted", "probabilities", "labels")}
             return Measured(curves=curves, **about, **arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return None

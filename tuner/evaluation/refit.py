@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from tuner.data.sources import Source
@@ -40,13 +40,13 @@ def refit(  # noqa: PLR0913  # one verb with its whole sentence
     patience: float,
     interruption: Interruption,
     observe: Observer,
-    done: int = 0,
+    done: Collection[int] = (),
 ) -> Refitted:
     """Train ``values`` from fresh seeds on all training images of ``source``; the models go to ``shelf``.
 
     Seeds derive from ``study_seed`` and are none of the search's; a refit that was interrupted goes on from its last
-    epoch. ``done`` seeds are trained already: these are the further ones. ``left`` are the seconds until it has to
-    end. Raises SearchError when a training fails, KeyboardInterrupt when it was interrupted.
+    epoch. The seeds in ``done`` are trained already, and left out. ``left`` are the seconds until it has to end.
+    Raises SearchError when a training fails, KeyboardInterrupt when it was interrupted.
     """
     start = time.monotonic()
     shelf.folder.mkdir(parents=True, exist_ok=True)
@@ -56,12 +56,13 @@ def refit(  # noqa: PLR0913  # one verb with its whole sentence
             values=values,
             source=source,
             epochs=plan.epochs,
-            seed=seed_for(study_seed, "refit", number),
+            seed=seed,
             cut=Cut(everything=True),
             checkpoints=shelf.place(-1 - number),
             save_to=str(shelf.folder / f"refit-{number}.keras"),
         )
-        for number in range(done, plan.seeds)
+        for number in range(plan.seeds)
+        if (seed := seed_for(study_seed, "refit", number)) not in done
     ]
     work = Trainings(
         jobs,

@@ -14,7 +14,7 @@ import pickle
 import socket
 import subprocess
 import sys
-import zipfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,10 @@ from tuner.evaluation.analysis import choose_examples
 from tuner.evaluation.averaging import Averaging, Winner, averaged, choose_for
 from tuner.evaluation.statistics import mean_and_sd, wilson
 from tuner.evaluation.trainings import Trained
-from tuner.runs import draft_of
+from tuner.runs import DAMAGED, draft_of
 from tuner.search.worker import end_with
 
 BATCH = 500
-_NOT_OURS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,10 @@ class _Order:
     models: tuple[Path, ...]
     examples: Path | None
     winner: Winner | None
-    seconds: float
-    added: bool
+    until: float
+    """On the monotonic clock: what does not fit before it is not tried."""
+    earlier: int
+    """So many trainings of ``keys`` are scored already, and stay."""
 
 
 def score(  # noqa: PLR0913  # one verb with its whole sentence
@@ -102,21 +103,22 @@ def score(  # noqa: PLR0913  # one verb with its whole sentence
     examples: Path | None = None,
     winner: Winner | None = None,
     seconds: float = 0.0,
-    added: bool = False,
+    after: Sequence[str] = (),
+    again: str = "'--resume' tries it again",
 ) -> TestScore:
     """Score each model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz).
 
     Some test images go to ``examples`` (.npz), to be looked at. ``winner`` is what test-time averaging is chosen with,
     if that can be done in ``seconds``. Where a run that died had scored these very trainings already, its predictions
-    are the score. ``added``: what they hold stays as it is, averaging included, and these models come behind.
-    Raises SearchError.
+    are the score. Those of the trainings with the keys ``after``, which they begin with, stay as they are, averaging
+    included, and these models come behind. Raises SearchError, with the hint ``again``.
     """
-    kept = _keys_in(predictions) if added else ()
-    keys = kept if kept[-len(trained.keys) :] == trained.keys else (*kept, *trained.keys)
+    keys = (*after, *trained.keys)
     before = read_score(predictions, keys)
     if before is not None:
         return before
-    order = _Order(data, predictions, keys, trained.models, examples, winner, seconds, added)
+    until = time.monotonic() + seconds
+    order = _Order(data, predictions, keys, trained.models, examples, winner, until, len(after))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
@@ -132,12 +134,13 @@ def score(  # noqa: PLR0913  # one verb with its whole sentence
     found = None if done.returncode else read_score(predictions, keys)
     if found is None:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise SearchError(f"scoring the test set failed: {last[0]}", hint="'--resume' tries it again")
+        raise SearchError(f"scoring the test set failed: {last[0]}", hint=again)
     return found
 
 
-def _keys_in(predictions: Path) -> tuple[str, ...]:
-    with contextlib.suppress(*_NOT_OURS), predictions.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+def keys_in(predictions: Path) -> tuple[str, ...]:
+    """Return the keys of the trainings whose score is in ``predictions``; none where it is not whole."""
+    with contextlib.suppress(*DAMAGED), predictions.open("rb") as file, np.load(file, allow_pickle=False) as saved:
         return tuple(str(saved["trainings"]).split(","))
     return ()
 
@@ -155,7 +158,7 @@ def read_score(predictions: Path, keys: Sequence[str] | None = None) -> TestScor
                 Averaging(**averaging) if averaging else None,
                 saved.get("averaged"),
             )
-    except _NOT_OURS:
+    except DAMAGED:
         return None
 
 
@@ -168,10 +171,12 @@ def main(descriptor: str) -> None:
     import keras
 
     order: _Order = pickle.load(sys.stdin.buffer)  # noqa: S301  # from ourselves
-    earlier = read_score(order.predictions) if order.added else None
+    earlier = read_score(order.predictions) if order.earlier else None
+    if order.earlier and earlier is None:
+        sys.exit(f"{order.predictions} does not hold the earlier scores any more")
     averaging = earlier.averaging if earlier else None
     if order.winner and not earlier:  # before the test set is opened
-        averaging = choose_for(order.winner, order.seconds, len(order.models), BATCH)
+        averaging = choose_for(order.winner, order.until, len(order.models), BATCH)
     images, labels = read_test(order.data)
     plain, better = [], []
     for path in order.models:
@@ -182,15 +187,15 @@ def main(descriptor: str) -> None:
 
         plain.append(predict(images))
         if averaging and averaging.how:
-            better.append(averaged(predict, images, averaging.how))
-    probabilities = np.stack([*(earlier.probabilities if earlier else ()), *plain]).astype(np.float32)
+            better.append(averaged(predict, images, averaging.how, plain[-1]))
+    probabilities = np.stack([*(earlier.probabilities[: order.earlier] if earlier else ()), *plain]).astype(np.float32)
     if order.examples and not earlier:
         _save_examples(order.examples, images, probabilities[0], labels)
     arrays: dict[str, Any] = {"probabilities": probabilities, "labels": labels}
     if averaging:
         arrays["averaging"] = np.array(json.dumps(dataclasses.asdict(averaging)))
     if better:
-        kept = earlier.averaged if earlier and earlier.averaged is not None else ()
+        kept = earlier.averaged[: order.earlier] if earlier and earlier.averaged is not None else ()
         arrays["averaged"] = np.stack([*kept, *better]).astype(np.float32)
     with draft_of(order.predictions) as draft:
         np.savez_compressed(draft, trainings=np.array(",".join(order.keys)), **arrays)

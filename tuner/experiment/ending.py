@@ -14,10 +14,10 @@ from tuner.data.splits import Cut
 from tuner.evaluation import finals
 from tuner.evaluation.averaging import Winner
 from tuner.evaluation.refit import Refitted, refit
-from tuner.evaluation.score import score
+from tuner.evaluation.score import keys_in, score
 from tuner.records import Note, Observer, RefitStarted, TrialSummary
-from tuner.reporting.best import refit_of
-from tuner.reporting.report import Document, Facts, read_report, write_refit_curves
+from tuner.reporting.best import kept_refit
+from tuner.reporting.report import Document, Facts, write_refit_curves
 from tuner.reporting.verdict import PREDICTIONS
 from tuner.runs import Interruption, draft_of, write_json
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Clock, RefitPlan, plan_refit
@@ -50,6 +50,7 @@ class Ending:
         if not finalists:
             return
         after = END_SECONDS + self.timekeeper.refit_seconds(finalists[0]) if self.request.refit else 0.0
+        once = self.timekeeper.finals_wave(finalists)
         finals.judge_finalists(
             finalists,
             self.facts.study_facts,
@@ -58,6 +59,7 @@ class Ending:
             shelf=self.shelf,
             crew=crew,
             left=lambda: self.clock.left() - after,
+            once=once,
             patience=max(self.timekeeper.beat_seconds(trial.cost) for trial in finalists if trial.cost),
             interruption=interruption,
             observe=self.observe,
@@ -78,21 +80,23 @@ class Ending:
 
         epoch_seconds = REFIT_MARGIN * self.timekeeper.refit_epoch_seconds(winner)
         plan = plan_refit(settings, epoch_seconds=epoch_seconds, workers=self.timekeeper.workers, left=left())
-        before = refit_of(read_report(self.folder), self.facts.study_facts, winner)
+        before = kept_refit(self.folder, self.facts.study_facts, winner)
         if before and (not self.request.refit or _as_good(before, plan)):
             self.observe(Note("The winner is the one of before: its refit and its test score are kept."))
             return before, None
         if not self.request.refit:
             return before, None
-        if before and before["epochs"] == plan.epochs:
-            self.observe(Note(f"The winner is the one of before: {len(before['seeds'])} refit seeds of it are kept."))
+        scored = self._scored(before) if before and before["epochs"] == plan.epochs else ()
+        if before and scored:
+            self.observe(Note(f"The winner is the one of before: {len(scored)} refit seeds of it are kept."))
+            before["trainings"] = list(scored)
         else:
             before = None
             plan = self._begun_plan(winner, plan, epoch_seconds=epoch_seconds, left=left())
         if plan.note:
             self.observe(Note(f"Note: {plan.note}."))
-        done = len(before["seeds"]) if before else 0
-        self.observe(RefitStarted(winner, plan.epochs, plan.seeds, done))
+        done = before["seeds"] if before else []
+        self.observe(RefitStarted(winner, plan.epochs, plan.seeds, len(done)))
         return before, refit(
             winner.values,
             self.facts.source,
@@ -123,8 +127,10 @@ class Ending:
             examples=self.folder / "examples.npz",
             winner=Winner(winner.values, self.facts.source, cut, place if folds == 1 else place / "fold-0"),
             seconds=self.clock.left() - REPORT_SECONDS,
-            added=before is not None,
+            after=before["trainings"] if before else (),
         )
+        if result.averaging is None:
+            self.observe(Note("Test-time averaging was not tried: there was no time, or no checkpoint of the winner."))
         write_refit_curves(self.folder, refitted, len(before["seeds"]) if before else 0)
         mean, sd = result.mean_and_sd
         if before is None:
@@ -134,6 +140,7 @@ class Ending:
             "trial": winner.number,
             "epochs": refitted.epochs,
             "seeds": [*(before["seeds"] if before else ()), *refitted.seeds],
+            "trainings": [*(before["trainings"] if before else ()), *refitted.keys],
             "test_accuracies": result.accuracies,
             "test_accuracy_mean": mean,
             "test_accuracy_sd": sd,
@@ -142,6 +149,14 @@ class Ending:
             "seconds": round(refitted.seconds + (before["seconds"] if before else 0.0), 1),
             "note": refitted.note,
         }
+
+    def _scored(self, before: Document) -> tuple[str, ...]:
+        """Return the keys of an earlier refit's trainings, one a seed, when their predictions are kept; or nothing."""
+        keys = keys_in(self.folder / PREDICTIONS)[: len(before["seeds"])]
+        if list(keys) == before.get("trainings", list(keys)) and len(keys) == len(before["seeds"]):
+            return keys
+        self.observe(Note(f"{PREDICTIONS} does not hold the earlier refit's scores: it is trained again."))
+        return ()
 
     def _begun_plan(self, winner: TrialSummary, plan: RefitPlan, *, epoch_seconds: float, left: float) -> RefitPlan:
         """Return the plan of an interrupted refit of the same winner where that is as good; or keep ``plan``.
@@ -165,5 +180,9 @@ class Ending:
 
 
 def _as_good(document: Document, plan: RefitPlan) -> bool:
-    """Tell whether an earlier refit of the same winner is what would be done now: the test set is scored once."""
-    return len(document["seeds"]) >= plan.seeds and bool(document["epochs"] >= plan.epochs)
+    """Tell whether an earlier refit of the same winner is what would be done now: the test set is scored once.
+
+    A longer one is better than any number of seeds of what there is time for now.
+    """
+    longer = document["epochs"] > plan.epochs
+    return bool(longer or (document["epochs"] == plan.epochs and len(document["seeds"]) >= plan.seeds))

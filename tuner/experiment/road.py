@@ -22,6 +22,7 @@ from tuner.reporting.report import (
     Document,
     Facts,
     build_report,
+    read_report,
     write_tables,
 )
 from tuner.reporting.verdict import verdict
@@ -60,8 +61,6 @@ from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.settings import SearchSettings
 
-REPORT_SECONDS = 8.0
-"""Of ``--time``, for the report and its figures after the test set was scored."""
 NOTE_SECONDS = 30.0
 """While the database cannot be written, the user is told so this often."""
 
@@ -102,7 +101,8 @@ class _Run:
         """Run everything, and return the report."""
         settings, space = self.opened.settings, self.opened.space_file.space
         workers = auto_workers() if settings.workers == "auto" else int(settings.workers)
-        shelf = Shelf(self.folder / "checkpoints", settings.keep)
+        # Until averaging was chosen with the winner's checkpoint, whichever finalist that is.
+        shelf = Shelf(self.folder / "checkpoints", max(settings.keep, settings.top))
         sweep_drafts(self.folder)
         with contextlib.closing(self.executor) as executor:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
@@ -121,7 +121,8 @@ class _Run:
                 Coordinator(
                     study, task, crew, timekeeper, self.observe, shelf=shelf, interruption=self.interruption
                 ).run()
-                facts = Facts(self.opened.name, study_facts, space, source, self.clock.elapsed(), crew.lost)
+                seconds, before = self.clock.elapsed(), read_report(self.folder)
+                facts = Facts(self.opened.name, study_facts, space, source, seconds, crew.lost, before)
                 trials = summaries(study)
                 write_tables(self.folder, trials, space)
                 if self.interruption.asked:
@@ -135,11 +136,12 @@ class _Run:
                     hint = f"'{resume_command(self.opened.outputs, self.opened.name, *more)}' goes on"
                     raise SearchError(why_no_winner(trials), hint=hint)
                 document, refitted = ending.refit(winner, crew, self.interruption)
-        shelf.tidy(trials)  # a worker that was stopped may have written one more
         sweep_drafts(self.folder)
         if refitted is not None:
             self.observe(Note("Scoring the test set …"))
             document = ending.score(winner, refitted, document)
+        # As many as were asked for; a worker that was stopped may have written one more.
+        Shelf(shelf.folder, settings.keep).tidy(trials)
         report = build_report(facts, trials, winner, document, self.clock.elapsed())
         report["run_folder_bytes"] = folder_bytes(self.folder) - shelf.refit_bytes()
         report = verdict(self.opened.outputs, self.folder, study_facts, source, trials, report)

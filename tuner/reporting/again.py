@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,19 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from tuner.data.sources import FASHION_MNIST, Source, find, open_folder, places
-from tuner.errors import DataError, SearchError, StudyError
+from tuner.errors import DataError, StudyError
 from tuner.evaluation.analysis import analyse
-from tuner.evaluation.finals import winner_of
-from tuner.evaluation.fractions import Point, measure_fractions, read_fractions
+from tuner.evaluation.fractions import Point, measure_fractions
 from tuner.evaluation.score import read_score
 from tuner.records import Note, Observer, TrialSummary
-from tuner.reporting.best import refit_of
-from tuner.reporting.report import Document, read_report, study_document
+from tuner.reporting.best import known_winner, refit_of
+from tuner.reporting.report import Document, latest_refit, read_report, study_document
 from tuner.reporting.story import Story, read_story
-from tuner.reporting.verdict import PREDICTIONS, verdict
-from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, only_one, resume_command, versions
+from tuner.reporting.verdict import PREDICTIONS, fractions_document, verdict
+from tuner.reporting.writing import write_story
+from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, only_one, versions
 from tuner.search.storage import open_storage
-from tuner.search.study import StudyFacts, latest_study, load_study, summaries, why_no_winner
+from tuner.search.study import StudyFacts, latest_study, load_study, summaries
 from tuner.space.reader import parse_space
 
 
@@ -45,6 +44,24 @@ def find_stories(outputs: Outputs, names: Sequence[str | None]) -> list[Told]:
     return [_find(storage, outputs, name) for name in found]
 
 
+def write_anew(outputs: Outputs, name: str | None) -> tuple[Path, Document]:
+    """Write a study's report anew into its run folder, and return the page and the document. Raises as the above.
+
+    While a search of it runs, report.json is left alone: it is that search's memory of its refit.
+    """
+    name = latest_study(open_storage(outputs, create=False)) if name is None else name
+    with contextlib.ExitStack() as held:
+        alone = True
+        if outputs.run_folder(name).is_dir():
+            make_writable(outputs.run_folder(name))
+            try:
+                held.enter_context(only_one(outputs.run_folder(name), outputs.database))
+            except StudyError:
+                alone = False
+        (told,) = find_stories(outputs, [name])
+        return write_story(told.folder, told.story, document=alone), told.story.report
+
+
 def measure_fractions_of(
     outputs: Outputs, name: str | None, interruption: Interruption, observe: Observer
 ) -> list[Point]:
@@ -56,11 +73,7 @@ def measure_fractions_of(
     make_writable(folder)
     with only_one(folder, outputs.database):
         trials = summaries(load_study(storage, name)[0])
-        winner = winner_of(folder, facts, trials)
-        if winner is None:
-            raise SearchError(
-                f"study '{name}': {why_no_winner(trials)}", hint=f"'{resume_command(outputs, name)}' goes on"
-            )
+        winner = known_winner(outputs, name, facts, trials)
         source = find(facts.data_folder, lambda text: observe(Note(text)))
         if source.digest != facts.data:
             raise StudyError(
@@ -70,17 +83,10 @@ def measure_fractions_of(
         return measure_fractions(winner, facts, source, folder, interruption=interruption, observe=observe)
 
 
-def _no_winner(outputs: Outputs, name: str, trials: list[TrialSummary]) -> SearchError:
-    hint = f"'{resume_command(outputs, name)}' goes on"
-    return SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
-
-
 def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     study, facts = load_study(storage, name)
     trials, folder = summaries(study), outputs.run_folder(name)
-    winner = winner_of(folder, facts, trials)
-    if winner is None:
-        raise _no_winner(outputs, name, trials)
+    winner = known_winner(outputs, name, facts, trials)
     if not folder.is_dir():
         said = f"{folder}: study '{name}' has no run folder there"
         raise StudyError(said, hint="--out names the folder that it was searched in")
@@ -114,8 +120,9 @@ def _as_of_now(
         "versions": old.get("versions", versions()),
         "workers_lost": old.get("workers_lost", 0),
         "refit": refit,
+        "refit_before": None if refit else latest_refit(old),
         **{key: kept.get(key) for key in ("analysis", "averaged", "finalists")},
-        "fractions": [dataclasses.asdict(one) for one in read_fractions(folder, facts, winner.number)] or None,
+        "fractions": fractions_document(folder, facts, winner.number),
         "baselines": kept.get("baselines", []),
         "wall_seconds": old.get("wall_seconds") if ended else None,
         "cpu_seconds": old.get("cpu_seconds") if ended else None,

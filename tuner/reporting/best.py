@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from tuner.errors import SearchError
 from tuner.evaluation.finals import winner_of
 from tuner.records import TrialSummary
-from tuner.reporting.report import Document, read_report, winner_document
+from tuner.reporting.report import Document, latest_refit, read_report, winner_document
 from tuner.runs import Outputs, resume_command
 from tuner.search.storage import open_storage
 from tuner.search.study import (
@@ -26,13 +29,8 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     name = name or latest_study(storage)
     study, facts = load_study(storage, name)
     trials = summaries(study)
-    winner = winner_of(outputs.run_folder(name), facts, trials)
-    if winner is None:
-        hint = f"'{resume_command(outputs, name)}' goes on"
-        raise SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
-    folder = outputs.run_folder(name)
-    report = read_report(folder) or {}
-    refit = refit_of(report, facts, winner) if (folder / "model.keras").exists() else None
+    winner, folder = known_winner(outputs, name, facts, trials), outputs.run_folder(name)
+    report, refit = read_report(folder) or {}, kept_refit(folder, facts, winner)
     # As many trials as there are: the search is over at once, and the refit follows.
     counted = sum(trial.counted for trial in trials)
     resume = resume_command(outputs, name, "--trials", str(counted))
@@ -48,6 +46,20 @@ def find_best(outputs: Outputs, name: str | None) -> Document:
     }
 
 
+def known_winner(outputs: Outputs, name: str, facts: StudyFacts, trials: Sequence[TrialSummary]) -> TrialSummary:
+    """Return a study's winner. Raises SearchError when no trial is complete."""
+    winner = winner_of(outputs.run_folder(name), facts, trials)
+    if winner is None:
+        hint = f"'{resume_command(outputs, name)}' goes on"
+        raise SearchError(f"study '{name}': {why_no_winner(trials)}", hint=hint)
+    return winner
+
+
+def kept_refit(folder: Path, facts: StudyFacts, winner: TrialSummary) -> Document | None:
+    """Return the refit of this winner whose model and figures are in the run folder, or None."""
+    return refit_of(read_report(folder), facts, winner) if (folder / "model.keras").exists() else None
+
+
 def refit_of(report: Document | None, facts: StudyFacts, winner: TrialSummary) -> Document | None:
     """Return the refit in ``report`` when it is of this very study and of this winner, else None.
 
@@ -55,5 +67,5 @@ def refit_of(report: Document | None, facts: StudyFacts, winner: TrialSummary) -
     """
     if report is None or report.get("study_identity") != facts.identity:
         return None
-    refit: Document | None = report["refit"]
+    refit: Document | None = latest_refit(report)
     return refit if refit and refit["trial"] == winner.number else None

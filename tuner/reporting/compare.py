@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import escape
 
+from tuner.evaluation.score import TestScore, read_score
 from tuner.evaluation.statistics import mcnemar
 from tuner.records import TrialSummary, Value
 from tuner.reporting.again import Told
@@ -21,7 +20,8 @@ from tuner.reporting.figures.style import as_svg
 from tuner.reporting.findings import compute_of, trained
 from tuner.reporting.page import Drawn, render
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import duration, headline, listed, p_text, percent, spread, value_text
+from tuner.reporting.sentences import SCALE, duration, headline, listed, p_text, percent, spread, value_text
+from tuner.reporting.verdict import PREDICTIONS
 from tuner.runs import Outputs, write_text
 
 REPORTS = "reports"
@@ -42,9 +42,14 @@ def write_comparison(outputs: Outputs, told: Sequence[Told]) -> tuple[Path, Docu
 
 
 def comparison(told: Sequence[Told]) -> Document:
-    """Return the studies' answers, the winner's values that differ, and pairwise tests on the same test images."""
+    """Return the studies' answers, what keeps them from being compared, and the winners' values that differ.
+
+    ``pairs`` are tests of every two exported models on the same test images.
+    """
+    rows = [_row(one) for one in told]
     return {
-        "studies": [_row(one) for one in told],
+        "studies": rows,
+        "notes": _notes(rows),
         "values": differing([one.story.report["best_trial"]["values"] for one in told]),
         "pairs": _pairs(told),
     }
@@ -79,6 +84,8 @@ def _row(told: Told) -> Document:
     return {
         "study": report["study"],
         "space": report["space"],
+        "data": report["data"],
+        "data_digest": report.get("data_digest"),
         "command": report["command"],
         "test_accuracy_mean": refit.get("test_accuracy_mean"),
         "test_accuracy_sd": refit.get("test_accuracy_sd"),
@@ -86,6 +93,7 @@ def _row(told: Told) -> Document:
         "seeds": len(refit.get("seeds", ())),
         "val_accuracy": best["val_accuracy"],
         "train_images": best["train_images"],
+        "folds": story.settings.folds,
         "parameters": best["parameters"],
         "multiply_adds": best["multiply_adds"],
         "n_trials": report["n_trials"],
@@ -96,38 +104,57 @@ def _row(told: Told) -> Document:
     }
 
 
+def _notes(rows: Sequence[Document]) -> list[str]:
+    """Return in what the searches were not alike, a sentence each; nothing where they were."""
+    notes = []
+    if not _alike(rows, "data_digest"):
+        images = listed([f"{row['study']}: {row['data']}" for row in rows])
+        notes.append(
+            f"These studies searched different images ({images}), so that their accuracies cannot be set against each "
+            "other."
+        )
+    if not _alike(rows, "train_images", "folds"):
+        each = listed([f"those of {row['study']} on {_share(row)}" for row in rows])
+        notes.append(f"Their trials were not trained alike: {each}; accuracies and times differ for that, too.")
+    return notes
+
+
+def _share(row: Document) -> str:
+    images = f"{row['train_images']:,} training images" if row["train_images"] else "all training images"
+    return f"{images} in {row['folds']} folds" if row["folds"] > 1 else images
+
+
+def _alike(rows: Sequence[Document], *keys: str) -> bool:
+    return len({tuple(row[key] for key in keys) for row in rows}) == 1
+
+
 def _pairs(told: Sequence[Told]) -> list[Document]:
     """Return McNemar's test of every two exported models that were scored on the same test images."""
-    rights = [(one.story.report["study"], _right(one)) for one in told]
     rows: list[Document] = []
-    for (first, ours), (second, theirs) in itertools.combinations(rights, 2):
-        if ours is None or theirs is None or not np.array_equal(ours[0], theirs[0]):
+    for (first, ours), (second, theirs) in itertools.combinations([(one.story.report, _score(one)) for one in told], 2):
+        if ours is None or theirs is None or first.get("data_digest") != second.get("data_digest"):
             continue
-        test = mcnemar(ours[1], theirs[1])
+        if not np.array_equal(ours.labels, theirs.labels):  # one of them was cut or altered
+            continue
+        test = mcnemar(ours.right, theirs.right)
         counts = {"only_first": test.only_first, "only_second": test.only_second}
-        rows.append({"studies": [first, second], **counts, "p_exact": test.p_exact})
+        rows.append({"studies": [first["study"], second["study"]], **counts, "p_exact": test.p_exact})
     return rows
 
 
-def _right(told: Told) -> tuple[Any, Any] | None:
-    """Return the test labels and whether the exported model is right, (images,) each."""
-    if told.story.report["refit"] is None:
-        return None
-    try:
-        with np.load(told.folder / "predictions.npz", allow_pickle=False) as saved:
-            labels = saved["labels"]
-            return labels, saved["probabilities"][0].argmax(axis=1) == labels
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+def _score(told: Told) -> TestScore | None:
+    return read_score(told.folder / PREDICTIONS) if told.story.report["refit"] else None
 
 
-def _exhibits(told: Sequence[Told]) -> list[Exhibit]:
-    """Return the races that can be compared: by compute only where a multiply-add is of as many images."""
+def _exhibits(told: Sequence[Told], rows: Sequence[Document]) -> list[Exhibit]:
+    """Return the races that can be run: none on different images, and by compute only where an epoch is of as many."""
+    if not _alike(rows, "data_digest"):
+        return []
     costs: list[tuple[str, str, Callable[[TrialSummary], float]]] = [
         ("trials", "trained trials", lambda _: 1.0),
         ("seconds", "hours of training, all workers together", lambda trial: trial.seconds / 3600),
     ]
-    if len({(one.story.settings.train_images, one.story.report["data"]) for one in told}) == 1:
+    if _alike(rows, "train_images", "folds"):
         costs.append(("compute", "multiply-adds of an image, times epochs", compute_of))
     shown = []
     for name, unit, cost in costs:
@@ -145,11 +172,14 @@ def _as_page(told: Sequence[Told], document: Document) -> str:
     rows = document["studies"]
     names = [row["study"] for row in rows]
     scored = [k for k, row in enumerate(rows) if row["test_accuracy_mean"] is not None]
+    if not _alike(rows, "data_digest"):
+        scored = []  # none of them is the best
     return render(
         "compare.html.j2",
         title=f"{listed(names)} compared",
         names=names,
         answers=[(row["study"], headline(one.story.report)) for row, one in zip(rows, told, strict=True)],
+        notes=document["notes"],
         best=max(scored, key=lambda k: rows[k]["test_accuracy_mean"], default=None),
         table_rows=[
             (
@@ -173,7 +203,8 @@ def _as_page(told: Sequence[Told], document: Document) -> str:
             (name, *("–" if value is None else value_text(value) for value in row))
             for name, row in document["values"].items()
         ],
-        figures=[Drawn.of(one, as_svg(one.draw(), one.name, one.label)) for one in _exhibits(told)],
+        figures=[Drawn.of(one, as_svg(one.draw(), one.name, one.label)) for one in _exhibits(told, rows)],
+        scale=SCALE,
         commands=[(row["study"], escape(row["command"])) for row in rows],
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import struct
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from tuner.runs import DAMAGED
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_examples(folder: Path) -> dict[str, list[Example]]:
     try:
         with np.load(folder / "examples.npz", allow_pickle=False) as saved:
             columns = [saved[name] for name in ("group", "index", "label", "predicted", "confidence", "images")]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return {}
     for group, index, label, predicted, confidence, pixels in zip(*columns, strict=True):
         example = Example(int(index), int(label), int(predicted), float(confidence), pixels)

@@ -36,6 +36,12 @@ def last_accuracy(trial: TrialSummary) -> float:
     return trial.curve[-1].val_accuracy or 0.0 if trial.val_accuracy is None else trial.val_accuracy
 
 
+def ranking(trials: Sequence[TrialSummary]) -> tuple[list[float], int]:
+    """Return the last accuracies of all trials that trained and did not fail, best first, and a quarter's count."""
+    accuracies = sorted((last_accuracy(trial) for trial in trained(trials) if trial.state != "failed"), reverse=True)
+    return accuracies, max(1, len(accuracies) // 4)
+
+
 def best_so_far(trials: Sequence[TrialSummary]) -> list[tuple[int, float]]:
     """Return (trial number, best validation accuracy of the complete trials up to it), one a rise."""
     steps: list[tuple[int, float]] = []

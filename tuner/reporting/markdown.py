@@ -8,18 +8,22 @@ from typing import Any, Protocol
 
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import (
+    SCALE,
     averaged_sentence,
+    class_rows,
     conditions,
     counts_sentence,
+    finalist_rows,
     headline,
     interval_sentence,
-    listed,
     mistakes_sentence,
     p_text,
+    pair_rows,
     percent,
     points,
     refit_sentence,
     seconds_sentence,
+    size_rows,
     spread,
     validation_sentence,
     value_text,
@@ -51,24 +55,22 @@ def as_markdown(report: Document, figures: Sequence[Shown] = ()) -> str:
         paragraphs += [verdict(report), f"{refit_sentence(report)} {interval_sentence(report)}"]
         paragraphs += [f"Note: {refit['note']}." if refit["note"] else "", averaged_sentence(report)]
     paragraphs += [validation_sentence(report), _baselines(report["baselines"])]
-    sizes = [(name, f"{best[key]:,}") for name, key in SIZES if best[key] is not None]
     values = [(name, value_text(value)) for name, value in best["values"].items()]
-    paragraphs += ["## The winner", _table(("winner", ""), [*values, *sizes])]
+    paragraphs += ["## The winner", _table(("winner", ""), [*values, *size_rows(best)])]
     if report.get("finalists"):
-        paragraphs.append(_finalists(report["finalists"]))
+        header = ("finalist", "mean on validation", "by fresh seed")
+        paragraphs.append("The finalists were judged again on validation, with fresh seeds:")
+        paragraphs.append(_table(header, finalist_rows(report)))
     if report.get("analysis"):
-        paragraphs += ["## What it gets wrong", mistakes_sentence(report), *_errors(report["analysis"])]
+        paragraphs += ["## What it gets wrong", mistakes_sentence(report), *_errors(report)]
     if figures:
-        paragraphs.append("## Figures")
+        paragraphs += ["## Figures", SCALE]
         for shown in figures:
             title = _plain(shown.title)
             paragraphs += [f"![{title}](figures/{shown.name}.png)", f"**{title}.** {_plain(shown.caption)}"]
     paragraphs += ["## The search", counts_sentence(report), "\n".join(f"- {line}" for line in conditions(report))]
     paragraphs += [seconds_sentence(report), f"```\n{report['command']}\n```"]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
-
-
-SIZES = (("parameters", "parameters"), ("multiply-adds", "multiply_adds"))
 
 
 def _baselines(rows: Sequence[Document]) -> str:
@@ -92,26 +94,10 @@ def _baselines(rows: Sequence[Document]) -> str:
     )
 
 
-def _finalists(rows: Sequence[Document]) -> str:
-    table = _table(
-        ("finalist", "mean on validation", "by fresh seed"),
-        [(f"trial {r['number']}", percent(r["mean"]), ", ".join(map(percent, r["val_accuracies"]))) for r in rows],
-    )
-    return f"The finalists were judged again on validation, with fresh seeds:\n\n{table}"
-
-
-def _errors(analysis: Document) -> Iterable[str]:
-    pairs = [
-        (f"{listed(pair['names'])}", pair["count"], pair["first_as_second"], pair["second_as_first"])
-        for pair in analysis["confused_pairs"]
-    ]
-    if pairs:
+def _errors(report: Document) -> Iterable[str]:
+    if pairs := pair_rows(report):
         yield _table(("most confused, A and B", "mistakes", "A as B", "B as A"), pairs)
-    rows = [
-        (row["name"], row["count"], *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
-        for row in analysis["per_class"]
-    ]
-    yield _table(("class", "images", "precision", "recall", "F1"), rows)
+    yield _table(("class", "images", "precision", "recall", "F1"), class_rows(report))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -22,7 +22,7 @@ def model_exhibits(story: Story) -> Iterator[Exhibit | Omission]:
     if report.get("fractions"):
         yield _fractions(story)
     if not report["refit"]:
-        yield Omission("errors", "Error analysis", "the winner was not trained again, and no test image looked at")
+        yield Omission("errors", "Error analysis", "the winner was not trained again yet")
     elif not analysis:
         yield Omission("errors", "Error analysis", "the run's predictions are not there")
     else:
@@ -56,8 +56,9 @@ def _forest(story: Story) -> Exhibit:
 def _training(story: Story) -> Exhibit:
     last = story.winner_curve[-1]
     gap = 100 * abs(last.accuracy - (last.val_accuracy or 0.0))
+    where = "In the search, on the first fold," if story.settings.folds > 1 else "In the search"
     seen = (
-        f"In the search the winner ended at {percent(last.accuracy)} of the training and "
+        f"{where} the winner ended at {percent(last.accuracy)} of the training and "
         f"{percent(last.val_accuracy)} of the validation images, {gap:.2f} points apart."
     )
     if story.refit_curves:

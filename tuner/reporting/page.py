@@ -14,18 +14,23 @@ from tuner.reporting.examples import Example
 from tuner.reporting.exhibit import Exhibit, Omission
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import (
+    SCALE,
     averaged_sentence,
+    class_rows,
     conditions,
     counts_sentence,
+    finalist_rows,
     headline,
     interval_sentence,
     listed,
     mistakes_sentence,
     p_text,
+    pair_rows,
     percent,
     points,
     refit_sentence,
     seconds_sentence,
+    size_rows,
     spread,
     validation_sentence,
     value_text,
@@ -55,7 +60,6 @@ class Drawn:
 def as_page(story: Story, drawn: Sequence[tuple[str, Drawn]], omitted: Sequence[Omission]) -> str:
     """Return ``report.html``; ``drawn`` are figures by section."""
     report = story.report
-    analysis: Document = report.get("analysis") or {"confused_pairs": [], "per_class": []}
     return render(
         "report.html.j2",
         title=f"{report['study']}: {headline(report)}",
@@ -64,19 +68,11 @@ def as_page(story: Story, drawn: Sequence[tuple[str, Drawn]], omitted: Sequence[
         baselines=[_baseline(row) for row in report["baselines"]],
         validation=validation_sentence(report),
         values=[(name, value_text(value)) for name, value in report["best_trial"]["values"].items()],
-        finalists=[
-            (f"trial {row['number']}", percent(row["mean"]), ", ".join(map(percent, row["val_accuracies"])))
-            for row in report.get("finalists") or ()
-        ],
+        scale=SCALE,
+        finalists=finalist_rows(report),
         mistakes=mistakes_sentence(report) if report.get("analysis") else "",
-        pairs=[
-            (listed(pair["names"]), pair["count"], pair["first_as_second"], pair["second_as_first"])
-            for pair in analysis["confused_pairs"]
-        ],
-        per_class=[
-            (row["name"], f"{row['count']:,}", *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
-            for row in analysis["per_class"]
-        ],
+        pairs=pair_rows(report),
+        per_class=class_rows(report),
         images_shown=_images(story),
         counts=counts_sentence(report),
         conditions=conditions(report),
@@ -110,19 +106,14 @@ def _held_together(value: object) -> object:
 def _answer(report: Document) -> Document:
     """Return the headline in parts, and what has to be known with it."""
     best, refit = report["best_trial"], report["refit"]
-    sizes = [
-        (name, f"{best[key]:,}")
-        for name, key in (("parameters", "parameters"), ("multiply-adds", "multiply_adds"))
-        if best[key] is not None
-    ]
     if not refit:
         return {
             "number": f"{100 * best['val_accuracy']:.2f}",
             "error": "%",
-            "unit": "validation accuracy; the winner was not trained again, and no test image was looked at",
+            "unit": "validation accuracy; the winner was not trained again yet",
             "verdict": "",
             "sentences": [],
-            "facts": sizes,
+            "facts": size_rows(best),
         }
     sd, seeds = refit["test_accuracy_sd"], len(refit["seeds"])
     low, high = (100 * bound for bound in refit["interval_95"])
@@ -139,7 +130,7 @@ def _answer(report: Document) -> Document:
             ("exported model", percent(refit["test_accuracies"][0])),
             ("its 95 % interval", f"{low:.2f}–{high:.2f} %"),
             ("on validation", percent(best["val_accuracy"])),
-            *sizes,
+            *size_rows(best),
             ("trials", report["n_trials"]),
         ],
     }

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from tuner.data.sources import Source
 from tuner.evaluation.refit import Refitted
 from tuner.records import EpochResult, TrialSummary, count_states, fold_values
-from tuner.runs import versions, write_table
+from tuner.runs import DAMAGED, versions, write_table
 from tuner.search.study import StudyFacts
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
@@ -46,6 +46,8 @@ class Facts:
     source: Source
     search_seconds: float
     workers_lost: int = 0
+    before: Document | None = None
+    """The report that the run folder held: its seconds count when it is of the same study."""
 
 
 def build_report(
@@ -59,6 +61,10 @@ def build_report(
 
     Accuracies are fractions, ``refit`` is None after ``--no-refit``.
     """
+    before = facts.before or {}
+    if before.get("study_identity") != facts.study_facts.identity:
+        before = {}
+    seconds = before.get("wall_seconds") or {}
     return {
         **study_document(facts.study, facts.study_facts, trials, winner),
         "data": facts.source.name,
@@ -67,12 +73,13 @@ def build_report(
         "versions": versions(),
         "workers_lost": facts.workers_lost,
         "refit": refit,
+        "refit_before": None if refit else latest_refit(before),
         "wall_seconds": {
-            "search": round(facts.search_seconds, 1),
+            "search": round(facts.search_seconds + seconds.get("search", 0.0), 1),
             "refit": refit["seconds"] if refit else 0.0,
-            "total": round(total_seconds, 1),
+            "total": round(total_seconds + seconds.get("total", 0.0), 1),
         },
-        "cpu_seconds": round(_cpu_seconds(), 1),
+        "cpu_seconds": round(_cpu_seconds() + (before.get("cpu_seconds") or 0.0), 1),
     }
 
 
@@ -83,6 +90,7 @@ def study_document(name: str, facts: StudyFacts, trials: Sequence[TrialSummary],
     return {
         "study": name,
         "study_identity": facts.identity,
+        "data_digest": facts.data,
         "space": facts.space_name,
         "space_hash": facts.space_hash,
         "seed": settings.seed,
@@ -110,7 +118,8 @@ def study_document(name: str, facts: StudyFacts, trials: Sequence[TrialSummary],
 def winner_document(trials: Sequence[TrialSummary], winner: TrialSummary, settings: SearchSettings) -> Document:
     """Return the winner: its values, what it reached in the search, and whether the search found it."""
     accuracy = winner.val_accuracy or 0.0
-    entries = [trial for trial in trials if trial.enqueued and trial.state == "complete"]
+    complete = [trial for trial in trials if trial.state == "complete"]
+    entries = [trial for trial in complete if trial.enqueued]
     best_entry = max((trial.val_accuracy or 0.0 for trial in entries), default=None)
     return {
         "number": winner.number,
@@ -122,6 +131,7 @@ def winner_document(trials: Sequence[TrialSummary], winner: TrialSummary, settin
         "parameters": winner.cost.parameters if winner.cost else None,
         "multiply_adds": winner.cost.multiply_adds if winner.cost else None,
         "origin": "start_with" if winner.enqueued else "found",
+        "by_finals": any((trial.val_accuracy or 0.0) > accuracy for trial in complete),
         "gain_over_best_start_with": None if best_entry is None else accuracy - best_entry,
     }
 
@@ -174,11 +184,15 @@ def write_refit_curves(folder: Path, refitted: Refitted, done: int = 0) -> None:
 
 def read_report(folder: Path) -> Document | None:
     """Return the report of a run folder, or None where there is none."""
-    try:
-        document: Document = json.loads((folder / "report.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document
+    document: object = None
+    with contextlib.suppress(*DAMAGED):
+        document = json.loads((folder / "report.json").read_text("utf-8"))
+    return document if isinstance(document, dict) else None
+
+
+def latest_refit(report: Document) -> Document | None:
+    """Return the refit whose model and predictions lie beside a report: its own, or that of an earlier winner."""
+    return report.get("refit") or report.get("refit_before")
 
 
 def _curve_row(number: int, result: EpochResult) -> list[object]:

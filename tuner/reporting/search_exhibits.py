@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -15,6 +14,7 @@ from tuner.reporting.findings import (
     importances,
     last_accuracy,
     pareto_front,
+    ranking,
     reached,
     trained,
     varying,
@@ -48,8 +48,8 @@ def search_exhibits(story: Story) -> Iterator[Exhibit | Omission]:
 
 def _history(story: Story) -> Exhibit:
     best = story.report["best_trial"]
-    seen = f"Trial {story.winner} of {len(story.trials)} won, with {percent(best['val_accuracy'])} on validation."
-    reading = "Open marks were not trained to the end; they stand at their last accuracy, on a scale of the log error."
+    seen = f"Trial {story.winner} won, with {percent(best['val_accuracy'])} on validation."
+    reading = "Open marks were not trained to the end; they stand at their last accuracy."
     return Exhibit("search", "history", "The history of the search", "Validation accuracy by trial", seen, reading,
                    partial(search.history, story.trials, story.winner))  # fmt: skip
 
@@ -147,9 +147,8 @@ def _slices(story: Story, winner: TrialSummary, names: list[str]) -> Exhibit:
 
 
 def _parallel(story: Story, names: list[str]) -> Exhibit:
-    drawn = sorted((last_accuracy(t) for t in trained(story.trials) if t.state != "failed"), reverse=True)
-    quarter = max(1, math.floor(len(drawn) / 4))
-    seen = f"The best quarter, {quarter} trials, ends at {percent(drawn[quarter - 1], 1)} or above."
+    ranked, quarter = ranking(story.trials)
+    seen = f"The best quarter, {quarter} trials, ends at {percent(ranked[quarter - 1], 1)} or above."
     return Exhibit("search", "parallel", "All at once", "Parallel coordinates of the parameters", seen,
                    "Each line is a trial; where the blue ones meet, good trials agree.",
                    partial(space.parallel, story.space, story.trials, names, story.winner))  # fmt: skip

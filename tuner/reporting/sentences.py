@@ -1,4 +1,4 @@
-"""What a report says, sentence by sentence: the terminal, report.md and report.html use the same."""
+"""What a report says, sentence by sentence and row by row: the terminal, report.md and report.html use the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tuner.reporting.report import Document
 
 SURE = 0.05
 """A difference of a smaller p is called more than chance explains."""
+SCALE = "Axes of accuracy are scaled by the logarithm of the error: 90, 99 and 99.9 % stand equally far apart."
+SIZES = (("parameters", "parameters"), ("multiply-adds", "multiply_adds"))
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -111,13 +113,13 @@ def averaged_sentence(report: Document) -> str:
         return f"Averaging over altered copies of an image at test time was tried, and gave nothing ({on_validation})."
     return (
         f"Averaged at test time ({found['how']}), as validation chose ({on_validation}): test accuracy "
-        f"{spread(found['test_accuracy_mean'], found['test_accuracy_sd'])}. The figures above are without."
+        f"{spread(found['test_accuracy_mean'], found['test_accuracy_sd'])}. All other figures are without."
     )
 
 
 def verdict(report: Document) -> str:
-    """Return how the result stands to the baselines, or nothing where there are none to compare with."""
-    rows = [row for row in report["baselines"] if row["difference"] is not None]
+    """Return how the result stands to the published figures, or nothing where there is nothing to compare with."""
+    rows = compared(report)
     if not rows:
         return ""
     above = [row for row in rows if row["difference"] > 0]
@@ -129,12 +131,38 @@ def verdict(report: Document) -> str:
         return f"Not above {listed(below)} ({how})."
     count = f"{len(above)} of {len(rows)} baselines" if below else f"all {len(rows)} baselines"
     said = f"Above {count if len(rows) > 1 else 'the one baseline'} ({how})"
-    known = [p for row in above if (p := p_of(row)) is not None]
-    if known:
-        sure = sum(p < SURE for p in known)
-        said += f", {sure} of them" if sure < len(above) else ", each" if sure > 1 else ","
-        said += f" by more than chance explains (p < {SURE})"
+    if any(p_of(row) is not None for row in above):
+        sure = sum(_surely_above(row, report["refit"]["test_accuracies"][0]) for row in above)
+        said += f", {_how_many(sure, len(above))}by more than chance explains (p < {SURE})"
     return said + (f"; not above {listed(below)}." if below else ".")
+
+
+def compared(report: Document) -> list[Document]:
+    """Return the baselines that count: those that have a published figure, or all where none has.
+
+    What a README describes beside them is weaker, and to be above it says nothing.
+    """
+    rows = [row for row in report["baselines"] if row["difference"] is not None]
+    return [row for row in rows if row["published_test_accuracy"] is not None] or rows
+
+
+def _surely_above(row: Document, test_accuracy: float) -> bool:
+    """Tell whether the small p of a baseline is of a comparison that the exported model wins.
+
+    The p is of that model alone, the difference of the mean of all seeds: they may point different ways.
+    """
+    p, paired = p_of(row), row.get("mcnemar")
+    if p is None or p >= SURE:
+        return False
+    if paired:
+        return bool(paired["only_ours"] > paired["only_theirs"])
+    return bool(test_accuracy > row["published_test_accuracy"])
+
+
+def _how_many(some: int, of_all: int) -> str:
+    if some == of_all:
+        return "each " if some > 1 else ""
+    return f"{some or 'none'} of them " if of_all > 1 else "not "
 
 
 def p_of(row: Document) -> float | None:
@@ -165,6 +193,10 @@ def validation_sentence(report: Document) -> str:
 
 def origin_sentence(best: Document) -> str:
     """Return where the winner comes from, and what the search gained over the entries that it started with."""
+    if best.get("by_finals"):
+        started = "It is one of the configurations that the space starts with"
+        found = started if best["origin"] == "start_with" else "The search found it"
+        return f"{found}; fresh seeds chose it among the finalists."
     if best["origin"] == "start_with":
         return "It is one of the configurations that the space starts with: the search found nothing better."
     gain = best["gain_over_best_start_with"]
@@ -228,5 +260,38 @@ def seconds_sentence(report: Document) -> str:
         return "The search has not ended: this is what there is so far."
     return (
         f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, in all "
-        f"{duration(seconds['total'])} of wall clock and {duration(report['cpu_seconds'])} of processor time."
+        f"{duration(seconds['total'])} of wall clock and {duration(report['cpu_seconds'])} of processor time"
+        f"{of_commands(report)}."
     )
+
+
+def of_commands(report: Document) -> str:
+    """Return what the seconds of a study that was gone on with leave out, to end a sentence: interrupted commands."""
+    return ", in the commands that ended" if " && " in report["command"] else ""
+
+
+def size_rows(best: Document) -> list[tuple[str, str]]:
+    """Return a trial's sizes, as far as they are known: name and number."""
+    return [(name, f"{best[key]:,}") for name, key in SIZES if best[key] is not None]
+
+
+def finalist_rows(report: Document) -> list[tuple[str, str, str]]:
+    """Return the finalists: trial, mean on validation, and each fresh seed's figure."""
+    return [
+        (f"trial {row['number']}", percent(row["mean"]), ", ".join(map(percent, row["val_accuracies"])))
+        for row in report.get("finalists") or ()
+    ]
+
+
+def pair_rows(report: Document) -> list[tuple[str, int, int, int]]:
+    """Return the most confused pairs of classes: A and B, mistakes, A as B, B as A."""
+    pairs = (report.get("analysis") or {}).get("confused_pairs", ())
+    return [(listed(one["names"]), one["count"], one["first_as_second"], one["second_as_first"]) for one in pairs]
+
+
+def class_rows(report: Document) -> list[tuple[str, ...]]:
+    """Return the classes: name, test images, precision, recall and F1."""
+    return [
+        (row["name"], f"{row['count']:,}", *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
+        for row in (report.get("analysis") or {}).get("per_class", ())
+    ]

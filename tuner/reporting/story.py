@@ -10,6 +10,7 @@ from pathlib import Path
 from tuner.records import EpochResult, TrialSummary
 from tuner.reporting.examples import Example, read_examples
 from tuner.reporting.report import Document
+from tuner.runs import DAMAGED
 from tuner.search.pruners import rungs
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
@@ -86,6 +87,6 @@ def _read_curves(path: Path) -> list[list[EpochResult]]:
                         seconds=float(row["seconds"]),
                     )
                 )
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGED:
         return []
     return list(curves.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from tuner.data.sources import Source
 from tuner.data.splits import VALIDATION_SHARE
 from tuner.evaluation.analysis import analyse
 from tuner.evaluation.finals import finalists_of, read_finals
+from tuner.evaluation.fractions import read_fractions
 from tuner.evaluation.measured import folder_of, known_baselines
 from tuner.evaluation.score import TestScore, read_score
 from tuner.evaluation.statistics import mean_and_sd, winners_curse
@@ -55,8 +57,14 @@ def verdict(  # noqa: PLR0913
         else None,
         "analysis": analyse(score.probabilities[0], score.labels, source.class_names) if score else None,
         "averaged": _averaged(score) if score else None,
+        "fractions": fractions_document(folder, facts, report["best_trial"]["number"]),
         "baselines": comparison(score, known_baselines(folder_of(outputs), source), source),
     }
+
+
+def fractions_document(folder: Path, facts: StudyFacts, winner: int) -> list[Document] | None:
+    """Return the winner's accuracy by training images, where it was measured."""
+    return [dataclasses.asdict(point) for point in read_fractions(folder, facts, winner)] or None
 
 
 def _corrected(

@@ -23,10 +23,11 @@ def write_everything(
     return write_story(folder, read_story(folder, report, trials, space, settings))
 
 
-def write_story(folder: Path, story: Story) -> Path:
+def write_story(folder: Path, story: Story, *, document: bool = True) -> Path:
     """Write report.json, report.md, figures and report.html anew, and return the page.
 
-    The document comes first: whatever happens to a figure, the result is kept.
+    The document comes first: whatever happens to a figure, the result is kept. Without ``document`` it is left to the
+    search that is about to write it.
     """
     from tuner.reporting.exhibit import Exhibit, Omission
     from tuner.reporting.figures.style import as_svg, write_png
@@ -34,7 +35,8 @@ def write_story(folder: Path, story: Story) -> Path:
     from tuner.reporting.page import Drawn, as_page
     from tuner.reporting.search_exhibits import search_exhibits
 
-    write_json(folder / "report.json", story.report)
+    if document:
+        write_json(folder / "report.json", story.report)
     found = [*model_exhibits(story), *search_exhibits(story)]
     shown = [one for one in found if isinstance(one, Exhibit)]
     write_text(folder / "report.md", as_markdown(story.report, shown))
@@ -47,7 +49,7 @@ def write_story(folder: Path, story: Story) -> Path:
     names = {exhibit.name for exhibit in shown}
     for stale in (folder / "figures").glob("*.png"):  # of a report that had more to show
         if stale.stem not in names:
-            stale.unlink()
+            stale.unlink(missing_ok=True)
     omitted = [one for one in found if isinstance(one, Omission)]
     write_text(folder / PAGE, as_page(story, drawn, omitted))
     return folder / PAGE

@@ -75,13 +75,21 @@ class _Member:
 class Crew:
     """A number of workers that stays the same: who is lost is replaced."""
 
-    def __init__(
-        self, executor: Executor, size: int, *, heartbeat: float, observe: Observer, memory: float | None = None
+    def __init__(  # noqa: PLR0913  # each is somebody else's part
+        self,
+        executor: Executor,
+        size: int,
+        *,
+        heartbeat: float,
+        observe: Observer,
+        memory: float | None = None,
+        again: str = "'--resume' goes on",
     ) -> None:
         """Start ``size`` workers. One that trains and says nothing for ``heartbeat`` seconds is given up.
 
-        ``memory`` is the cap in MiB that its owner holds trainings to.
+        ``memory`` is the cap in MiB that its owner holds trainings to; ``again`` what the user can do after an error.
         """
+        self._again = again
         self._executor, self._heartbeat, self._observe = executor, heartbeat, observe
         self._cap = None if memory is None else int(memory * MIB)
         self._members = {worker: _Member(worker) for worker in (executor.start() for _ in range(size))}
@@ -231,7 +239,7 @@ class Crew:
         if max((member.stuck or 0.0 for member in self._members.values()), default=0.0) > DISK_PATIENCE_SECONDS:
             raise EnvironmentProblem(
                 f"a checkpoint could not be written for {DISK_PATIENCE_SECONDS:.0f} s",
-                hint="nothing is lost: make room on the disk of --out, then '--resume' goes on",
+                hint=f"nothing is lost: make room on the disk of --out, then {self._again}",
             )
 
     def _between_jobs(self, member: _Member) -> None:

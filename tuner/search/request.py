@@ -134,6 +134,8 @@ def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opene
 
 def _reopen(request: Request, outputs: Outputs) -> Opened:
     """Take up the study that is named, or the latest one; its own space, unless one is given to compare with it."""
+    if request.start_with and not request.space:
+        raise UsageError("--start-with is for a new study: this one goes on with what it started with")
     space_file = _space_of(request) if request.space else None
     storage = open_storage(outputs, create=False)
     name = request.study or latest_study(storage, space_file.space.name if space_file else None)

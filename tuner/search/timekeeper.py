@@ -101,6 +101,11 @@ class Timekeeper:
             return 0.0
         return REFIT_MARGIN * math.ceil(settings.top * settings.top_seeds / self._task.workers) * best.seconds
 
+    def finals_wave(self, finalists: Sequence[TrialSummary]) -> float:
+        """Return the seconds in which each finalist is trained again once."""
+        waves = math.ceil(len(finalists) / self._task.workers)
+        return waves * max(trial.seconds for trial in finalists)
+
     def shortest_useful(self, sizes: Sequence[int]) -> float:
         """Return the seconds in which a typical trial reaches its first rung: less is not worth starting one.
 

@@ -53,10 +53,7 @@ def history(trials: Sequence[TrialSummary], winner: int) -> Figure:
     if steps:
         last = (max((trial.number for trial in drawn), default=0), steps[-1][1])
         axes.step(*zip(*steps, last, strict=True), where="post", color=INK, linewidth=1, label="best so far")
-    for fate in FATES:
-        of_it = [trial for trial in drawn if trial.state == fate]
-        if of_it:
-            _points(axes, [t.number for t in of_it], [last_accuracy(t) for t in of_it], fate)
+    _points(axes, drawn, lambda trial: trial.number)
     accuracy_axis(axes, map(last_accuracy, drawn))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
@@ -144,9 +141,7 @@ def sizes(trials: Sequence[TrialSummary], winner: int) -> Figure:
     drawn = [trial for trial in thinned(trained(trials), MOST_POINTS) if trial.cost]
     for axes, name in zip(panels, ("multiply_adds", "parameters"), strict=True):
         size_of = operator.attrgetter(f"cost.{name}")
-        for fate in ("pruned", "complete"):
-            of_it = [t for t in drawn if (t.state == "complete") == (fate == "complete")]
-            _points(axes, [size_of(t) for t in of_it], [last_accuracy(t) for t in of_it], fate)
+        _points(axes, drawn, size_of)
         complete = [t for t in trials if t.state == "complete" and t.cost and t.curve]
         points = [(size_of(t), last_accuracy(t)) for t in complete]
         front = [points[k] for k in pareto_front(points)]
@@ -161,11 +156,15 @@ def sizes(trials: Sequence[TrialSummary], winner: int) -> Figure:
     return figure
 
 
-def _points(axes: Axes, x: Sequence[float], y: Sequence[float], fate: str) -> None:
-    """Draw trials: filled where they are complete, open where they were not trained to the end."""
-    face = FATE_COLOURS[fate] if fate == "complete" else "none"
-    axes.plot(x, y, linestyle="", marker="o", markersize=4, markerfacecolor=face, markeredgewidth=0.9,
-              markeredgecolor=FATE_COLOURS[fate], label=FATE_WORDS[fate])  # fmt: skip
+def _points(axes: Axes, trials: Sequence[TrialSummary], x_of: Callable[[TrialSummary], float]) -> None:
+    """Draw trials by what became of them: complete ones filled, those that were not trained to the end open."""
+    for fate in FATES:
+        of_it = [trial for trial in trials if trial.state == fate]
+        if of_it:
+            face = FATE_COLOURS[fate] if fate == "complete" else "none"
+            axes.plot(list(map(x_of, of_it)), list(map(last_accuracy, of_it)), linestyle="", marker="o", markersize=4,
+                      markerfacecolor=face, markeredgewidth=0.9, markeredgecolor=FATE_COLOURS[fate],
+                      label=FATE_WORDS[fate])  # fmt: skip
 
 
 def _mark_winner(

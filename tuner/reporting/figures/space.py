@@ -30,7 +30,7 @@ from tuner.reporting.figures.style import (
     paper,
     styled,
 )
-from tuner.reporting.findings import last_accuracy, thinned, trained
+from tuner.reporting.findings import last_accuracy, ranking, thinned, trained
 from tuner.space.parameters import Choice, Fixed, Int, Parameter, Space
 
 MOST_POINTS, MOST_LINES = 300, 160
@@ -134,12 +134,15 @@ def learning_rate(trials: Sequence[TrialSummary], name: str, by: str | None) -> 
 
 @styled
 def parallel(space: Space, trials: Sequence[TrialSummary], names: Sequence[str], winner: int) -> Figure:
-    """Draw each trial as a line over a few parameters to its accuracy; the best quarter in blue."""
+    """Draw each trial as a line over a few parameters to its accuracy; the best quarter in blue.
+
+    Ranks, and the quarter, are of all trials; the lines that are drawn of many are some of them.
+    """
     figure, [[axes]] = paper(250)
     drawn = thinned([t for t in trained(trials) if t.state != "failed"], MOST_LINES)
     scales = [Scale(space.parameters[name], [t.values[name] for t in drawn if name in t.values]) for name in names]
-    ranked = sorted((last_accuracy(t) for t in drawn), reverse=True)
-    best = ranked[max(0, len(ranked) // 4 - 1)]
+    ranked, quarter = ranking(trials)
+    best = ranked[quarter - 1]
     lines: dict[str, list[list[tuple[float, float]]]] = {FAINT: [], BLUE: [], RED: []}
     for trial in drawn:
         path = [

@@ -1,0 +1,100 @@
+"""A report that is written anew loses nothing of what the run folder remembers, and disturbs no search."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.cli import run
+from tuner.data.sources import Source
+from tuner.reporting.best import refit_of
+from tuner.reporting.report import Facts, build_report, read_report
+from tuner.runs import only_one, sweep_drafts, write_json
+from tuner.search.study import load_study, summaries
+
+from . import planted
+from .test_report import SETTINGS, _reported
+
+
+@pytest.fixture(autouse=True)
+def _no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.reporting.again.places", list)
+
+
+def _report_again(bench: Any) -> int:
+    return run(["report", "s", "--out", str(bench.outputs.folder)])
+
+
+def test_beside_a_search_the_page_is_written_and_the_searchs_own_document_left_alone(bench: Any) -> None:
+    folder = _reported(bench)
+    before = (folder / "report.json").read_bytes()
+
+    with only_one(folder, bench.outputs.database):
+        beside = _report_again(bench)
+    kept = (folder / "report.json").read_bytes()
+    alone = _report_again(bench)
+
+    assert beside == alone == 0
+    assert (folder / "report.html").exists()
+    assert kept == before
+    assert (folder / "report.json").read_bytes() != before  # with the analysis in it
+
+
+def test_the_refit_of_an_earlier_winner_is_remembered_until_another_takes_its_place(bench: Any) -> None:
+    folder = _reported(bench)
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    write_json(folder / "report.json", {**report, "refit": {**report["refit"], "trial": 99}})
+
+    for _ in range(2):
+        assert _report_again(bench) == 0
+    written = read_report(folder)
+
+    study, facts = load_study(bench.study(SETTINGS)[0]._storage, "s")
+    again = dataclasses.replace(summaries(study)[0], number=99)
+    assert written is not None
+    assert (written["refit"], written["refit_before"]["trial"]) == (None, 99)
+    assert refit_of(written, facts, again) == written["refit_before"]
+    assert refit_of(written, facts, summaries(study)[0]) is None
+
+
+def test_the_seconds_of_a_resumed_study_are_those_of_all_its_commands(bench: Any, small: Source) -> None:
+    folder = _reported(bench)
+    study, study_facts = load_study(bench.study(SETTINGS)[0]._storage, "s")
+    trials, before = summaries(study), read_report(folder)
+    assert before is not None
+    facts = Facts("s", study_facts, planted.SMALL, small, 4.0, before=before)
+    others = dataclasses.replace(facts, before={**before, "study_identity": "another"})
+
+    resumed = build_report(facts, trials, trials[0], None, 10.0)
+    new = build_report(others, trials, trials[0], None, 10.0)
+
+    earlier = before["wall_seconds"]
+    assert resumed["wall_seconds"]["search"] == pytest.approx(earlier["search"] + 4.0)
+    assert resumed["wall_seconds"]["total"] == pytest.approx(earlier["total"] + 10.0)
+    assert resumed["cpu_seconds"] > before["cpu_seconds"]
+    assert (new["wall_seconds"]["search"], new["wall_seconds"]["total"]) == (4.0, 10.0)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '"refit"', ""])
+def test_a_damaged_document_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+
+    assert read_report(tmp_path) is None
+
+
+def test_drafts_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        dead.wait()
+    for pid in (dead.pid, os.getpid(), os.getppid()):
+        (tmp_path / f".report.{pid}.draft.json").write_text("half")
+
+    sweep_drafts(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == [f".report.{os.getppid()}.draft.json"]
