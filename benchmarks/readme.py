@@ -1,28 +1,83 @@
-"""Put the generated tables into README.md, between their marks; with ``--check`` only say whether they are there."""
+"""Put what is generated into README.md and docs/commands.md; with ``--check`` only say whether it is there.
+
+README.md holds tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the published networks as measured, and
+the commands. docs/commands.md holds the help of every command.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from tuner.cli import app
 
 TOP = Path(__file__).resolve().parent.parent
-TABLES = {"baselines": "results/reference/baselines/table.md"}
+WIDTH = 100
 
 
 def main() -> None:
-    """Replace what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
-    readme = TOP / "README.md"
-    text = readme.read_text("utf-8")
-    for name, path in TABLES.items():
+    """Write both files, or check them."""
+    made = {TOP / "README.md": _readme(), TOP / "docs" / "commands.md": _commands_page()}
+    if "--check" in sys.argv:
+        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
+        sys.exit(f"{', '.join(stale)}: not as generated: python benchmarks/readme.py" if stale else 0)
+    for path, text in made.items():
+        path.write_text(text, "utf-8")
+
+
+def _readme() -> str:
+    text = (TOP / "README.md").read_text("utf-8")
+    tables = {
+        "baselines": (TOP / "results" / "reference" / "baselines" / "table.md").read_text("utf-8"),
+        "commands": _commands_table(),
+    }
+    for name, table in tables.items():
         marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        table = (TOP / path).read_text("utf-8")
         text, found = re.subn(marks, lambda match, table=table: f"{match[1]}{table}{match[2]}", text, flags=re.DOTALL)
         if found != 1:
             sys.exit(f"README.md has {found} places for {name}, not 1")
-    if "--check" in sys.argv:
-        sys.exit(0 if text == readme.read_text("utf-8") else "README.md does not hold the tables: make baselines")
-    readme.write_text(text, "utf-8")
+    return text
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Yield every command that can be typed, with its name."""
+
+    def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # Typer's own
+        inner = getattr(command, "commands", {})
+        if not inner or command.invoke_without_command:
+            yield name, command
+        for word, one in inner.items():
+            yield from below(f"{name} {word}", one)
+
+    yield from below("tuner", typer.main.get_command(app))
+
+
+def help_of(name: str, command: Any) -> str:  # noqa: ANN401
+    """Return what ``NAME --help`` prints at ``WIDTH`` columns."""
+    context = command.context_class(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    text: str = command.get_help(context)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _commands_table() -> str:
+    rows = ["| command | what it does |", "|---|---|"]
+    rows += [f"| `{name}` | {_first_sentence(command)} |" for name, command in commands()]
+    return "\n".join(rows) + "\n"
+
+
+def _first_sentence(command: Any) -> str:  # noqa: ANN401
+    return re.split(r"(?<=[.])\s|\n\n", " ".join((command.help or "").split()))[0]
+
+
+def _commands_page() -> str:
+    parts = ["# The commands", "Generated from the program by `python benchmarks/readme.py`; `make check` compares."]
+    parts += [f"## {name}\n\n```\n{help_of(name, command)}\n```" for name, command in commands()]
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

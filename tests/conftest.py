@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -79,6 +80,10 @@ refit_seeds = 2
 """
 
 
+NEEDED = {"backends": ("jax", "torch"), "formats": ("onnx", "tf2onnx", "onnxruntime", "ai_edge_litert")}
+"""By marker, what its tests need that is no dependency."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests that train for minutes")
 
@@ -88,11 +93,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="trains for minutes: --run-slow, as .ci/run does"))
-    missing = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is None]
-    for item in items if missing else ():
-        if item.get_closest_marker("backends"):
-            reason = f"needs {' and '.join(missing)}: tests/requirements-backends.txt, which .ci/run installs"
-            item.add_marker(pytest.mark.skip(reason=reason))
+    for marker, modules in NEEDED.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        for item in items if missing else ():
+            if item.get_closest_marker(marker):
+                reason = f"needs {', '.join(missing)}: tests/requirements-{marker}.txt, which .ci/run installs"
+                item.add_marker(pytest.mark.skip(reason=reason))
     if importlib.util.find_spec("playwright") is None or chromium() is None:
         for item in items:
             if item.get_closest_marker("browser"):
@@ -174,3 +180,16 @@ def tuner(tmp_path: Path) -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_on(fashion: Source) -> tuple[np.ndarray, np.ndarray]:
+    """The training file's images and labels: no test image is needed to make pictures."""
+    images, labels = (parse_idx(read_bytes(fashion.folder, part), fashion.folder / part) for part in PARTS[:2])
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def boot(trained_on: tuple[np.ndarray, np.ndarray]) -> Image.Image:
+    """The first training image, an ankle boot: it touches the left and right edges."""
+    return Image.fromarray(trained_on[0][0])

@@ -112,19 +112,6 @@ def test_a_port_in_use_says_so(folder: Path, tuner: Tuner) -> None:
     _assert_one_line(done, 8, f"127.0.0.1:{port}: cannot listen there: Address already in use")
 
 
-def test_an_export_folder_that_is_a_file_says_so(folder: Path, tuner: Tuner, small_folder: Path) -> None:
-    (folder / "theirs").mkdir()
-    (folder / "theirs" / "labels.json").write_text("mine")
-    searched = tuner("search", "mine.toml", "--trials", 1, "--epochs", 1, "--refit-epochs", 1, "--refit-seeds", 1, "--workers", 1,
-                     "--data", small_folder, "--quiet")  # fmt: skip
-    assert searched.code == 0, searched.err
-
-    _assert_one_line(tuner("best", "--export", "mine.toml"), 7, "mine.toml: cannot be written")
-    _assert_one_line(tuner("best", "--export", "theirs"), 7, "theirs/labels.json exists")
-    (folder / "results" / "runs" / "mine-1" / "model.keras").write_bytes(b"x")
-    _assert_one_line(tuner("best", "--export", "away"), 7, "not a Keras model")
-
-
 def test_a_changed_space_is_refused_when_a_study_is_resumed(folder: Path, tuner: Tuner, small_folder: Path) -> None:
     options = ["--study", "one", "--trials", 1, "--epochs", 1, "--workers", 1, "--data", small_folder, "--no-refit"]
     assert tuner("search", "mine.toml", *options).code == 0

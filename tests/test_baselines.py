@@ -246,6 +246,7 @@ def test_an_unknown_name_is_one_line_with_the_nearest_one(tuner: Callable[..., D
     assert done.err == "error: there is no baseline 'rui' (did you mean 'ruhi'?)\n"
 
 
+@pytest.mark.slow
 def test_they_are_trained_scored_and_kept_and_more_seeds_train_only_what_is_missing(
     tuner: Callable[..., Done], small_folder: Path, tmp_path: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple
 
     assert {path.name for path in run.iterdir()} == {
         "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
-        "report.html", "figures", "predictions.npz", "examples.npz", "model.keras", "worker-0.log", "worker-1.log", ".lock",
+        "report.html", "figures", "predictions.npz", "examples.npz", "errors_by_class.csv", "worst_mistakes.csv", "model.keras", "worker-0.log", "worker-1.log", ".lock",
         "checkpoints",
     }  # fmt: skip
     complete = sorted(
@@ -124,7 +124,7 @@ assert len(json.load(open("away/labels.json"))) == model.output_shape[1] == 10
         np.testing.assert_allclose(np.load(folder / "probabilities.npy"), saved["probabilities"][0], atol=1e-6)
     card = (folder / "away" / "model_card.md").read_text()
     assert "uint8" in card
-    assert "95 % interval" in card
+    assert "95 % Wilson interval" in card
 
 
 def test_best_and_studies_show_the_search(searched: tuple) -> None:
@@ -168,6 +168,7 @@ def test_a_trials_curve_depends_on_its_values_and_seed_only(
     assert again.document["seed"] == first["seed"]
 
 
+@pytest.mark.slow
 def test_no_refit_says_what_is_missing_and_resume_adds_it(tuner: Tuner, space_path: Path, small_folder: Path) -> None:
     options = ["--workers", 1, "--data", small_folder]
     assert tuner("search", space_path, "--trials", 2, "--no-refit", *options).code == 0

@@ -494,13 +494,16 @@ def test_a_dashboard_that_polls_does_not_harm_the_search(halved: Search) -> None
 
     assert ended.code == 0, ended.err
     assert len(answers) > 5
-    assert all(answer["study_summaries"][0]["study_name"] == "s" for answer in answers)
+    assert all(answer["name"] == "s" for answer in answers)
+    notes = [{row["number"]: row["note"]["body"] for row in answer["trials"]} for answer in answers]
+    assert any(note.startswith("**Running**") for shown in notes for note in shown.values())
+    assert any(note.startswith("**Pruned**") for note in notes[-1].values())
     assert_same_end(halved, search)
 
 
 @contextlib.contextmanager
 def polled(folder: Path, port: int) -> Iterator[list[Any]]:
-    """Ask a dashboard for its studies again and again, and collect what it answers."""
+    """Ask a dashboard for a study, with all that it shows of it, again and again, and collect what it answers."""
     answers: list[Any] = []
     done = threading.Event()
 
@@ -508,7 +511,7 @@ def polled(folder: Path, port: int) -> Iterator[list[Any]]:
         while not done.wait(0.05):
             with (
                 contextlib.suppress(OSError),  # not up yet
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=10) as answer,
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies/1", timeout=10) as answer,
             ):
                 answers.append(json.load(answer))
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tuner.evaluation.finals import finalists_of, judge_finalists, read_finals, winner_of
 from tuner.records import Cost, FinalEpochEnded, FinalsStarted, Note, TrialSummary
 from tuner.reporting.report import winner_document
@@ -119,6 +121,7 @@ def test_a_finalist_that_fresh_seeds_chose_is_said_to_be_so() -> None:
     assert winner_document(TRIALS, TRIALS[1], SETTINGS)["by_finals"] is False
 
 
+@pytest.mark.slow
 def test_a_search_with_finals_and_folds_reports_them_and_best_agrees(
     tuner: Callable[..., Done], small_folder: Path, space_path: Path, tmp_path: Path
 ) -> None:

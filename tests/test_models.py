@@ -18,13 +18,14 @@ from tuner.training.configuration import read_configuration
 SCALE = (0.286, 0.353)
 
 
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["cnn", "tiny"])
-def test_the_planned_parameters_are_those_that_keras_counts(name: str) -> None:
+def test_the_planned_parameters_are_those_that_keras_counts(name: str, count: int) -> None:
     space = read_space(name).space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))
     built = 0
 
-    while built < 100:
+    while built < count:
         configuration = read_configuration(space.sample(study.ask()))
         try:
             plan = configuration.plan((28, 28, 1), 10)

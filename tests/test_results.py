@@ -176,7 +176,8 @@ dense_units 16    optimizer adam        learning_rate 0.001
 batch_size 32     parameters 300,000    multiply_adds 3,000,000
 
 baseline      published  measured here   ours   p
-sadvisandhya  93.68 %    93.12 ± 0.21 %  +0.87  < 0.001  code variant, 40 epochs; the README says 93.7 %
+sadvisandhya  93.68 %    93.12 ± 0.21 %  +0.87  < 0.001
+sadvisandhya: code variant, 40 epochs; the README says 93.7 %.
 
 7 trials: 3 complete, 3 pruned (1 by the clock), 1 failed; 1 refused before training. The pruner saved 23 % of
 the compute.

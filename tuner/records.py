@@ -224,6 +224,22 @@ class FractionEpochEnded:
 
 
 @dataclass(frozen=True)
+class EnsembleStarted:
+    """The members of an ensemble are trained again on all images."""
+
+    trials: tuple[int, ...]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class MemberEpochEnded:
+    """One epoch of one member of an ensemble."""
+
+    trial: int
+    result: EpochResult
+
+
+@dataclass(frozen=True)
 class BaselinesStarted:
     """Published networks are trained."""
 
@@ -256,6 +272,7 @@ SearchEvent: TypeAlias = SearchStarted | TrialStarted | EpochEnded | TrialEnded
 FinalEvent: TypeAlias = (
     FinalsStarted | FinalEpochEnded | RefitStarted | RefitEpochEnded | FractionsStarted | FractionEpochEnded
 )
+EnsembleEvent: TypeAlias = EnsembleStarted | MemberEpochEnded
 BaselineEvent: TypeAlias = BaselinesStarted | BaselineEpochEnded | BaselineScored
-Event: TypeAlias = Note | SearchEvent | FinalEvent | BaselineEvent
+Event: TypeAlias = Note | SearchEvent | FinalEvent | EnsembleEvent | BaselineEvent
 Observer: TypeAlias = Callable[[Event], None]

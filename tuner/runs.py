@@ -97,10 +97,15 @@ def disk_trouble_in_one_line(folder: Path, then: str) -> Iterator[None]:
 
 def resume_command(outputs: Outputs, study: str, *more: str) -> str:
     """Return what to type to go on with ``study``, from the folder where this was typed."""
+    return typed(outputs, "search", "--resume", "--study", study, more=more)
+
+
+def typed(outputs: Outputs, *words: str, more: Sequence[str] = ()) -> str:
+    """Return a command on the same studies, as it is typed in the folder where this one was, without passwords."""
     where = [] if str(outputs.folder) == "results" else ["--out", str(outputs.folder)]
     if outputs.storage != Outputs.of(str(outputs.folder), None).storage:
         where += ["--storage", without_password(outputs.storage)]
-    return shlex.join(["tuner", "search", "--resume", "--study", study, *where, *more])
+    return shlex.join(["tuner", *words, *where, *more])
 
 
 @dataclass
@@ -159,11 +164,16 @@ def write_json(path: Path, document: object) -> None:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table, atomically; None is an empty cell."""
+    write_text(path, as_table(header, rows))
+
+
+def as_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a CSV table; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def sweep_drafts(folder: Path) -> None:
@@ -188,8 +198,13 @@ def _lives(pid: int) -> bool:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in ``folder``."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of all files in ``folder``, in which a search may be writing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a checkpoint that has gone meanwhile
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 def versions() -> dict[str, str]:

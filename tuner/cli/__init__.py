@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from tuner.cli import baselines, data, report, results, search, spaces
+from tuner.cli import baselines, data, predict, report, results, search, spaces, studies
 from tuner.errors import InterruptedByUser, TunerError, UsageError
 
 app = typer.Typer(
@@ -21,10 +21,11 @@ app = typer.Typer(
 )
 app.command("search")(search.search)
 app.command("best")(results.best)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
-app.command("studies")(results.studies)
 app.command("dashboard")(results.dashboard)
 app.command("baselines")(baselines.baselines)
+app.add_typer(studies.app, name="studies")
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(data.app, name="data")
 

@@ -6,12 +6,15 @@ import typer
 
 from tuner.cli.options import Json
 
-app = typer.Typer(help="Where Fashion-MNIST was looked for and found; fetch it.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
 def list_places(context: typer.Context, json: Json = False) -> None:
-    """Where Fashion-MNIST was looked for, and whether what is there is the published data; 'fetch' downloads it."""
+    """Where Fashion-MNIST was looked for, and whether what is there is the published data; 'fetch' downloads it.
+
+    Example: tuner data
+    """
     if context.invoked_subcommand:
         return
     from tuner.console import screens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,39 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-Study = Annotated[str | None, typer.Argument(help="The study; the latest one when left out.", show_default=False)]
+
+
+def complete_study(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the studies that begin so, for the shell; nothing where there are none to be read."""
+    from tuner.errors import TunerError
+    from tuner.runs import Outputs
+    from tuner.search.storage import open_storage
+    from tuner.search.study import study_names
+
+    out, storage = context.params.get("out") or "results", context.params.get("storage")
+    try:
+        return [
+            name
+            for name in study_names(open_storage(Outputs.of(out, storage), create=False))
+            if name.startswith(incomplete)
+        ]
+    except TunerError:
+        return []
+
+
+def complete_space(incomplete: str) -> list[str]:
+    """Return the built-in spaces and the .toml files here that begin so, for the shell."""
+    from tuner.space.reader import builtin_names
+
+    names = [*builtin_names(), *(str(path) for path in sorted(Path().glob("*.toml")))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Study = Annotated[
+    str | None,
+    typer.Argument(help="The study; the latest one when left out.", show_default=False, autocompletion=complete_study),
+]
+Name = Annotated[str, typer.Argument(help="The study.", autocompletion=complete_study)]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="A folder of four IDX files; Fashion-MNIST when left out.", show_default=False),

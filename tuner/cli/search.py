@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tuner.cli.options import Data, Json, Out, Quiet, Set, Storage, Workers, read_workers
+from tuner.cli.options import (
+    Data,
+    Json,
+    Out,
+    Quiet,
+    Set,
+    Storage,
+    Workers,
+    complete_space,
+    complete_study,
+    read_workers,
+)
 from tuner.cli.signals import signals
 from tuner.errors import InterruptedByUser, SpaceError, UsageError
+
+if TYPE_CHECKING:
+    from tuner.search.request import Request
 
 
 def search(  # noqa: PLR0913  # every option is one parameter
     space: Annotated[
-        str | None, typer.Argument(help="A built-in space or a .toml file.  [default: cnn]", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A built-in space or a .toml file.  [default: cnn]", show_default=False, autocompletion=complete_space
+        ),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Name of the study.  [default: SPACE-N]", show_default=False)
+        str | None,
+        typer.Option(help="Name of the study.  [default: SPACE-N]", show_default=False, autocompletion=complete_study),
     ] = None,
     trials: Annotated[
         int | None,
@@ -61,6 +79,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
         typer.Option(help="Try the points nearest to the published networks first.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the space and what the search would cost, and train nothing.")
+    ] = False,
     set_: Set = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -102,6 +123,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
         settings=dict(settings),
         start_with=start_with,
     )
+    if dry_run:
+        _show_forecast(request, quiet=quiet, json=json)
+        return
     with signals() as interruption, screens.progress(quiet=quiet or json) as observe:
         try:
             report = run_search(request, observe, interruption)
@@ -115,6 +139,17 @@ def search(  # noqa: PLR0913  # every option is one parameter
         screens.print_json(report)
     else:
         screens.show_result(report, str(Outputs.of(out, storage).run_folder(report["study"])))
+
+
+def _show_forecast(request: Request, *, quiet: bool, json: bool) -> None:
+    from tuner.console import screens
+    from tuner.experiment.forecast import forecast
+
+    found = forecast(request, screens.ignore if quiet or json else screens.say)
+    if json:
+        screens.print_json(found.as_document())
+    else:
+        screens.show_forecast(found)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.options import Json, Set
+from tuner.cli.options import Json, Set, complete_space
 from tuner.errors import EnvironmentProblem, UsageError
 
-app = typer.Typer(help="List, show, check and copy search spaces.", invoke_without_command=True)
-Space = Annotated[str, typer.Argument(help="A built-in space or a .toml file.")]
+app = typer.Typer(invoke_without_command=True)
+Space = Annotated[str, typer.Argument(help="A built-in space or a .toml file.", autocompletion=complete_space)]
 
 
 @app.callback()
 def list_spaces(context: typer.Context, json: Json = False) -> None:
-    """List, show, check and copy search spaces; alone, it lists the built-in ones."""
+    """List, show, check and copy search spaces; alone, it lists the built-in ones.
+
+    Example: tuner spaces
+    """
     if context.invoked_subcommand:
         return
     from tuner.console import screens

@@ -14,13 +14,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.console.words import counts_line, duration, sparkline, values_line
+from tuner.console.words import counts_line, duration, values_line
 from tuner.records import (
     UNCOUNTED,
     BaselineEpochEnded,
     BaselineEvent,
     BaselineScored,
     BaselinesStarted,
+    EnsembleStarted,
     EpochEnded,
     Event,
     FinalEpochEnded,
@@ -28,6 +29,7 @@ from tuner.records import (
     FinalsStarted,
     FractionEpochEnded,
     FractionsStarted,
+    MemberEpochEnded,
     Note,
     RefitEpochEnded,
     RefitStarted,
@@ -37,7 +39,7 @@ from tuner.records import (
     TrialSummary,
     Values,
 )
-from tuner.reporting.sentences import percent, spread
+from tuner.reporting.sentences import percent, sparkline, spread
 
 REFRESHES_A_SECOND = 4
 CURVE_WIDTH = 24
@@ -70,6 +72,7 @@ class LiveScreen:
         self._fractions: FractionsStarted | None = None
         self._refit: RefitStarted | None = None
         self._baselines: BaselinesStarted | None = None
+        self._ensemble: EnsembleStarted | None = None
         self._trainings = 0
         self._scored: list[str] = []
         self._note = "Workers are loading TensorFlow …"
@@ -106,13 +109,19 @@ class LiveScreen:
                 self._best = event.best
             case BaselinesStarted() | BaselineEpochEnded() | BaselineScored():
                 self._hear_of_baselines(event)
+            case EnsembleStarted():
+                self._ensemble, self._note = event, ""
+                self._rows = {f"{trial}": _Row(f"trial {trial}", {}, event.epochs) for trial in event.trials}
+            case MemberEpochEnded():
+                self._show_epoch(f"{event.trial}", event.result.epoch, event.result.accuracy)
             case _:
                 self._hear_of_finals(event)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # Rich's signature
         """Draw."""
         parts: list[RenderableType] = [self._headline(), self._table(), self._footer()]
-        title = "tuner search" if not self._search else f"tuner search · {self._search.study}"
+        title = f"tuner search · {self._search.study}" if self._search else "tuner"
+        title = "tuner best" if self._ensemble else title
         title = "tuner baselines" if self._baselines else "tuner report" if self._fractions else title
         yield Panel(Group(*parts), title=title, title_align="left", border_style="cyan")
 
@@ -174,7 +183,7 @@ class LiveScreen:
 
     @property
     def _after_the_search(self) -> bool:
-        return any((self._baselines, self._finals, self._fractions, self._refit))
+        return any((self._baselines, self._finals, self._fractions, self._refit, self._ensemble))
 
     def _headline(self) -> Table:
         elapsed = time.monotonic() - self._start
@@ -182,7 +191,11 @@ class LiveScreen:
         trials = self._search.trials if self._search else None
         counted = sum(count for state, count in self._counts.items() if state not in UNCOUNTED)
         left = f"{duration(elapsed)} of {duration(limit)}" if limit else duration(elapsed)
-        if self._fractions:
+        if not self._search and not self._after_the_search:
+            what = ""
+        elif self._ensemble:
+            what = f"retraining the {len(self._ensemble.trials)} members: {self._ensemble.epochs} epochs"
+        elif self._fractions:
             what = "training the winner on parts of the images"
         elif self._baselines:
             trials, counted = self._baselines.trainings, self._trainings
@@ -204,7 +217,7 @@ class LiveScreen:
 
     def _table(self) -> Table:
         table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-        for header in ("", "epoch", "training" if self._refit else "validation", "curve"):
+        for header in ("", "epoch", "training" if self._refit or self._ensemble else "validation", "curve"):
             table.add_column(header, no_wrap=True)
         table.add_column(
             "" if self._after_the_search else "differs from the best in" if self._best else "tries",

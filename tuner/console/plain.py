@@ -11,6 +11,8 @@ from tuner.records import (
     BaselineEvent,
     BaselineScored,
     BaselinesStarted,
+    EnsembleEvent,
+    EnsembleStarted,
     EpochEnded,
     Event,
     FinalEpochEnded,
@@ -18,6 +20,7 @@ from tuner.records import (
     FinalsStarted,
     FractionEpochEnded,
     FractionsStarted,
+    MemberEpochEnded,
     Note,
     RefitEpochEnded,
     RefitStarted,
@@ -48,6 +51,8 @@ def line_of(event: Event) -> str:
             return event.text
         case BaselinesStarted() | BaselineEpochEnded() | BaselineScored():
             return _line_of_baselines(event)
+        case EnsembleStarted() | MemberEpochEnded():
+            return _line_of_ensembles(event)
         case SearchStarted():
             total = f"{event.trials} trials" if event.trials else "as many trials as fit"
             limit = f" within {duration(event.seconds)}" if event.seconds else ""
@@ -101,6 +106,16 @@ def _line_of_finals(event: FinalEvent) -> str:
         case RefitEpochEnded():
             result = event.result
             return f"refit seed {event.seed} epoch {result.epoch}: loss {result.loss:.3f}, {result.seconds:.1f} s"
+
+
+def _line_of_ensembles(event: EnsembleEvent) -> str:
+    match event:
+        case EnsembleStarted():
+            numbers = ", ".join(str(number) for number in event.trials)
+            return f"Retraining trials {numbers} on all training images: {event.epochs} epochs each."
+        case MemberEpochEnded():
+            result = event.result
+            return f"trial {event.trial} epoch {result.epoch}: loss {result.loss:.3f}, {result.seconds:.1f} s"
 
 
 def _line_of_baselines(event: BaselineEvent) -> str:

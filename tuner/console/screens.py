@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from tuner.console import tables
 from tuner.console.live import LiveScreen
@@ -19,6 +23,10 @@ from tuner.reporting.sentences import percent
 from tuner.search.study import StudyRow, best_trial
 from tuner.search.task import Survey
 from tuner.space.reader import SpaceFile
+
+if TYPE_CHECKING:
+    from tuner.experiment.forecast import Forecast
+    from tuner.export.formats import Written
 
 
 class Progress:
@@ -72,9 +80,31 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
         yield Progress(PlainLines(say))
 
 
+@contextlib.contextmanager
+def working(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield what tells of the step in hand: beside a spinner on a terminal, a line on a pipe, nothing when quiet."""
+    console = _console()
+    if quiet:
+        yield ignore
+    elif console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(escape(text))
+    else:
+        yield say
+
+
 def say(text: str) -> None:
     """Print one plain line."""
     print(text, flush=True)  # noqa: T201  # this is where printing happens
+
+
+def ignore(text: str) -> None:
+    """Print nothing."""
+
+
+def show_forecast(found: Forecast) -> None:
+    """Print what a search would do."""
+    tables.show_forecast(_console(), found)
 
 
 def print_json(document: object) -> None:
@@ -82,16 +112,21 @@ def print_json(document: object) -> None:
     say(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def print_text(text: str) -> None:
+    """Print text that ends with its own line's end."""
+    sys.stdout.write(text)
+
+
 def show_result(report: Document, folder: str) -> None:
     """Print what a search found."""
     tables.show_result(_console(), report, folder)
 
 
-def show_best(best: Document, folder: str, written: list[str]) -> None:
+def show_best(best: Document, folder: str, written: Sequence[Written]) -> None:
     """Print a study's winner, and what was exported."""
     tables.show_best(_console(), best, folder)
-    for path in written:
-        say(f"wrote {path}")
+    if written:
+        tables.show_exported(_console(), written)
 
 
 def show_spaces(found: list[SpaceFile]) -> None:
@@ -122,6 +157,27 @@ def show_baselines(rows: list[Document]) -> None:
 def show_places(found: list[Place]) -> None:
     """Print where Fashion-MNIST was looked for."""
     tables.show_places(_console(), found)
+
+
+def show_predictions(rows: Sequence[Document]) -> None:
+    """Show what a model said of each image."""
+    tables.show_predictions(_console(), rows)
+
+
+def print_csv(rows: Sequence[Document]) -> None:
+    """Print one row an image: its name, and each likely class with the model's confidence."""
+    n_top = len(rows[0]["top"])
+    rest = [f"{what}_{place}" for place in range(2, n_top + 1) for what in ("label", "confidence")]
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["image", "label", "confidence", *rest])
+    for row in rows:
+        table.writerow([row["image"], *(cell for one in row["top"] for cell in (one["label"], one["confidence"]))])
+
+
+def complain(what: str, lines: Sequence[str]) -> None:
+    """Print lines on stderr that begin with ``what``: ``error`` or ``warning``."""
+    for line in lines:
+        print(f"{what}: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201  # this is where printing happens
 
 
 def _console() -> Console:

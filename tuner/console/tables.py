@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,11 +28,18 @@ from tuner.reporting.sentences import (
     spread,
     value_text,
 )
+from tuner.reporting.sentences import (
+    duration as in_words,
+)
 from tuner.search.study import StudyRow
 from tuner.search.task import Survey
 from tuner.space.parameters import describe, describe_when
 from tuner.space.reader import SpaceFile
 from tuner.space.settings import SearchSettings
+
+if TYPE_CHECKING:
+    from tuner.experiment.forecast import Forecast
+    from tuner.export.formats import Written
 
 
 def _table(*headers: str) -> Table:
@@ -58,7 +68,7 @@ def show_result(console: Console, report: Document, folder: str) -> None:
     console.print(f"In the search: {reached}. {origin_sentence(best)}")
     show_values(console, best)
     if compared(report):
-        table = _table("baseline", "published", "measured here", "ours", "p", "")
+        table = _table("baseline", "published", "measured here", "ours", "p")
         for row in compared(report):
             gain = 100 * row["difference"]
             colour = "green" if gain > 0 else "red"
@@ -68,9 +78,9 @@ def show_result(console: Console, report: Document, folder: str) -> None:
                 spread(row["measured_test_accuracy"], row["sd"]),
                 f"[{colour}]{gain:+.2f}[/]",
                 p_text(p_of(row)),
-                f"[dim]{row['note']}[/]",
             )
         console.print(table)
+        _print_notes(console, compared(report))
     console.print(f"\n{counts_sentence(report)}")
     console.print(
         f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, "
@@ -93,6 +103,21 @@ def show_values(console: Console, best: Document) -> None:
 def show_best(console: Console, found: Document, folder: str) -> None:
     """Print a study's winner and how to have it again."""
     best, refit = found["best_trial"], found["refit"]
+    if ensemble := found.get("ensemble"):
+        low, high = (100 * bound for bound in ensemble["interval_95"])
+        console.print(
+            f"[bold]{found['study']}, ensemble of {len(ensemble['members'])}[/]: [bold green]test accuracy "
+            f"{percent(ensemble['test_accuracy'])}[/], 95 % interval {low:.2f} to {high:.2f} %"
+        )
+        table = _table("member", "weight", "validation, alone")
+        for member in ensemble["members"]:
+            table.add_row(f"trial {member['trial']}", f"{member['weight']:.2f}", percent(member["val_accuracy"]))
+        console.print(table)
+        console.print(
+            f"Together they get {percent(ensemble['val_accuracy'])} of the validation images right that chose them; "
+            f"each was trained again on all training images, {ensemble['epochs']} epochs."
+        )
+        return
     console.print(
         f"[bold]{found['study']}, trial {best['number']}[/]: validation {percent(best['val_accuracy'])} "
         f"after {best['epochs']} epochs"
@@ -108,6 +133,46 @@ def show_best(console: Console, found: Document, folder: str) -> None:
         console.print(
             f"The model is {escape(folder)}/model.keras; 'tuner best {found['study']} --export DIR' takes it away."
         )
+
+
+def show_forecast(console: Console, found: Forecast) -> None:
+    """Print a space and what a search of it would cost."""
+    show_space(console, found.space_file)
+    settings, survey = found.settings, found.survey
+    console.print(
+        f"\n{survey.sampled} random configurations, {survey.refused} of them over the limits or impossible to build. "
+        f"{settings.trial_epochs} epochs a trial, {settings.refit_epochs} a refit; {found.workers} workers."
+    )
+    table = _table("network", "parameters", "multiply-adds", "a trial", "a refit")
+    for one in found.estimates:
+        table.add_row(
+            one.which, f"{one.cost.parameters:,}", f"{one.cost.multiply_adds:,}",
+            in_words(one.trial_seconds), in_words(one.refit_seconds) if one.refit_seconds else "–",
+        )  # fmt: skip
+    console.print(table)
+    if found.trials is None:
+        trials = f"{settings.total_trials} trials, all typical and trained in full: about {in_words(found.seconds)}."
+    else:
+        trials = (
+            f"Within {in_words(found.seconds)}: about {found.trials} full trials of the typical size, then the refit."
+        )
+    console.print(
+        f"{trials} Pruning makes room for more. The seconds are guessed from the speed of a matrix product here."
+    )
+
+
+def show_exported(console: Console, written: Sequence[Written]) -> None:
+    """Print what was written, and how each file did when it was loaded again."""
+    table = _table("wrote", "size", "as the Keras model", "an image alone", "in a batch")
+    for one in written:
+        alone, together = (
+            "–" if seconds is None else f"{1000 * seconds:.2f} ms"
+            for seconds in (one.seconds_alone, one.seconds_together)
+        )
+        checked = "not checked: the images are not here" if one.agreement is None else percent(one.agreement)
+        table.add_row(escape(str(one.path)), f"{one.size / 1e6:.2f} MB", checked, alone, together)
+    console.print(table)
+    console.print(f"with labels.json and model_card.md in {escape(str(written[0].path.parent))}")
 
 
 def show_spaces(console: Console, spaces: Sequence[SpaceFile]) -> None:
@@ -174,6 +239,11 @@ def show_baselines(console: Console, rows: Sequence[Document]) -> None:
         table.add_row(row["name"], published, measured, seeds, f"{row['epochs']}", f"{row['parameters']:,}")
     console.print(table)
     console.print()
+    _print_notes(console, rows)
+
+
+def _print_notes(console: Console, rows: Sequence[Document]) -> None:
+    """Print what is to be known of each published figure."""
     for row in rows:
         if row["note"]:
             console.print(f"[dim]{row['name']}: {row['note']}.[/]")
@@ -188,3 +258,28 @@ def show_places(console: Console, places: Sequence[Place]) -> None:
     console.print(table)
     if not any(place.found == "verified" for place in places):
         console.print("\nFashion-MNIST is nowhere yet: 'tuner data fetch' downloads it, as the first search would.")
+
+
+MOST_ROWS = 100
+NAME_WIDTH = 28
+LABEL_WIDTH = 20
+
+
+def show_predictions(console: Console, rows: Sequence[Document]) -> None:
+    """Print each image's likeliest classes; of very many images the first ones, and how often each class came out."""
+    table = _table("image", "class", "confidence", "then")
+    shown = rows[:MOST_ROWS]
+    names = [row["image"] if len(row["image"]) <= NAME_WIDTH else f"…{row['image'][1 - NAME_WIDTH :]}" for row in shown]
+    labels = [textwrap.fill(row["label"], LABEL_WIDTH) for row in shown]
+    taken = max(map(len, names)) + max(map(len, labels)) + len("confidence") + 8  # with what is between the columns
+    for name, label, row in zip(names, labels, shown, strict=True):
+        # Broken here, between classes: Rich breaks within them, also at spaces that say not to.
+        rest = [f"{one['label']} {percent(one['confidence'], 1)}".replace(" ", "\u00a0") for one in row["top"][1:]]
+        then = textwrap.fill(", ".join(rest), max(20, console.width - taken))
+        share = percent(row["confidence"], 1)
+        table.add_row(escape(name), f"[bold]{escape(label)}[/]", share, f"[dim]{escape(then)}[/]")
+    console.print(table)
+    if len(rows) > MOST_ROWS:
+        counts = Counter(row["label"] for row in rows).most_common()
+        said = ", ".join(f"{count:,} {escape(label)}" for label, count in counts)
+        console.print(f"\n… and {len(rows) - MOST_ROWS:,} more; --csv and --json list all. In all: {said}.")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tuner.records import TrialSummary, Values
 from tuner.reporting.sentences import percent, value_text
-
-BARS = "▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float) -> str:
@@ -25,17 +21,6 @@ def values_line(values: Values, beside: Values | None = None) -> str:
     """Return ``name=value`` pairs; with ``beside`` only those that differ from it."""
     shown = {name: value for name, value in values.items() if beside is None or beside.get(name) != value}
     return " ".join(f"{name}={value_text(value)}" for name, value in shown.items()) or "the same values"
-
-
-def sparkline(shares: Sequence[float], low: float, high: float) -> str:
-    """Return one bar a value, the lowest bar at ``low`` and the highest at ``high``.
-
-    >>> sparkline([0.5, 0.7, 0.9], 0.5, 0.9)
-    '▁▄█'
-    """
-    span = max(high - low, 1e-9)
-    positions = (min(1.0, max(0.0, (share - low) / span)) for share in shares)
-    return "".join(BARS[int(position * (len(BARS) - 1))] for position in positions)
 
 
 def reason_of(trial: TrialSummary) -> str:

@@ -1,7 +1,6 @@
 """The test set, once: the only module that may open ``data.holdout``.
 
-Models are scored in a process of their own, ``python -m tuner.evaluation.score``, so that the process that searched
-loads no TensorFlow.
+Models are scored in a process of their own, so that the process that searched loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,11 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import pickle
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +20,14 @@ import numpy.typing as npt
 from tuner.data.holdout import read_test
 from tuner.errors import SearchError
 from tuner.evaluation.analysis import choose_examples
+from tuner.evaluation.apart import apart
 from tuner.evaluation.averaging import Averaging, Winner, averaged, choose_for
 from tuner.evaluation.statistics import mean_and_sd, wilson
 from tuner.evaluation.trainings import Trained
 from tuner.runs import DAMAGED, draft_of
-from tuner.search.worker import end_with
 
 BATCH = 500
+SCORING = "scoring the test set"
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class TestScore:
 
 
 @dataclass(frozen=True)
-class _Order:
+class Order:
     """What the scoring process is to do."""
 
     data: Path
@@ -118,23 +113,11 @@ def score(  # noqa: PLR0913  # one verb with its whole sentence
     if before is not None:
         return before
     until = time.monotonic() + seconds
-    order = _Order(data, predictions, keys, trained.models, examples, winner, until, len(after))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
-        done = subprocess.run(  # noqa: S603  # ourselves
-            [sys.executable, "-m", "tuner.evaluation.score", str(theirs.fileno())],
-            input=pickle.dumps(order),
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-            capture_output=True,
-            check=False,
-            start_new_session=True,
-            pass_fds=[theirs.fileno()],
-        )
-    found = None if done.returncode else read_score(predictions, keys)
+    order = Order(data, predictions, keys, trained.models, examples, winner, until, len(after))
+    apart(predict_and_save, order, what=SCORING, again=again)
+    found = read_score(predictions, keys)
     if found is None:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise SearchError(f"scoring the test set failed: {last[0]}", hint=again)
+        raise SearchError(f"{SCORING} failed: {predictions} is damaged", hint=again)
     return found
 
 
@@ -162,18 +145,13 @@ def read_score(predictions: Path, keys: Sequence[str] | None = None) -> TestScor
         return None
 
 
-def main(descriptor: str) -> None:
-    """Predict as a user of each file would, raw pixels in, and save what came out.
-
-    The order is on the standard input; the process ends when the other side of the socket ``descriptor`` does.
-    """
-    end_with(int(descriptor))
+def predict_and_save(order: Order) -> None:
+    """Predict as a user of each file would, raw pixels in, and save what came out. Raises SearchError."""
     import keras
 
-    order: _Order = pickle.load(sys.stdin.buffer)  # noqa: S301  # from ourselves
     earlier = read_score(order.predictions) if order.earlier else None
     if order.earlier and earlier is None:
-        sys.exit(f"{order.predictions} does not hold the earlier scores any more")
+        raise SearchError(f"{order.predictions} does not hold the earlier scores any more")
     averaging = earlier.averaging if earlier else None
     if order.winner and not earlier:  # before the test set is opened
         averaging = choose_for(order.winner, order.until, len(order.models), BATCH)
@@ -217,7 +195,3 @@ def _save_examples(
         np.savez_compressed(
             draft, group=np.array([group for group, _ in rows], dtype=str), images=images[arrays["index"]], **arrays
         )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

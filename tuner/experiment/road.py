@@ -108,7 +108,7 @@ class _Run:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             executor.let_go()
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
-            task = SearchTask(space, settings, source, _epoch_images(settings, source), workers)
+            task = SearchTask(space, settings, source, epoch_images(settings, source), workers)
             timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit)
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
@@ -182,7 +182,7 @@ class _Run:
             raise KeyboardInterrupt
 
 
-def _epoch_images(settings: SearchSettings, source: Source) -> float:
+def epoch_images(settings: SearchSettings, source: Source) -> float:
     """Return what an epoch of a trial costs, in images trained. Raises DataError when there are not so many."""
     share = 1 / settings.folds if settings.folds > 1 else VALIDATION_SHARE
     validation = round(source.n_train * share)

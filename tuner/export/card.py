@@ -1,50 +1,178 @@
-"""The model card: what the exported file is, how good, and how to load it. Hugging Face's fields."""
+"""The model card: what the exported model is, how good, and how to load it. Hugging Face's fields."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import headline
+from tuner.reporting.sentences import headline, percent, value_text
 
+if TYPE_CHECKING:
+    from tuner.export.formats import Written
 
-def model_card(report: Document) -> str:
-    """Return ``model_card.md`` for the retrained winner of ``report``."""
-    best, refit, labels, data = report["best_trial"], report["refit"], report["classes"], report["data"]
-    low, high = (100 * bound for bound in refit["interval_95"])
-    height, width, channels = report["input_shape"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    return f"""---
-library_name: keras
-pipeline_tag: image-classification
-tags: [tuner, {data}]
-datasets: [{data}]
-metrics: [accuracy]
----
+WORST_PAIRS = 3
 
-# {report["study"]}, trial {best["number"]}
-
-A convolutional network for {height}x{width}x{channels} images, found by `tuner`: {headline(report)} over
-{len(refit["seeds"])} seed(s); this file is the first seed's, with {100 * refit["test_accuracies"][0]:.2f} % of
-{refit["n_test"]:,} test images right (95 % interval {low:.2f} to {high:.2f} %).
-
-- **Input**: raw pixels, uint8 0-255, shape (batch, {height}, {width}, {channels}). Scaling is part of the model.
-- **Output**: probabilities, float32, shape (batch, {len(labels)}); the classes in order: {", ".join(labels)}.
-- **Size**: {best["parameters"]:,} parameters, {best["multiply_adds"]:,} multiply-adds an image.
-- **Data**: {data}; all training images, {refit["epochs"]} epochs. The search chose by validation images alone, and the
-  test images were scored once per seed, after the last training.
-
-## Load it
-
-```python
-import json, keras
+LOADING = {
+    "keras": """import json, keras
 model = keras.saving.load_model("model.keras")
 labels = json.load(open("labels.json"))
-probabilities = model.predict(images)  # images: uint8 (n, {height}, {width}, {channels})
-print([labels[k] for k in probabilities.argmax(axis=1)])
-```
+probabilities = model.predict(images)  # images: uint8 {shape}
+print([labels[k] for k in probabilities.argmax(axis=1)])""",
+    "saved-model": """import json, tensorflow as tf
+model = tf.saved_model.load("saved-model")
+labels = json.load(open("labels.json"))
+probabilities = model.serve(tf.constant(images)).numpy()  # images: uint8 {shape}
+print([labels[k] for k in probabilities.argmax(axis=1)])""",
+    "onnx": """import json, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+labels = json.load(open("labels.json"))
+(probabilities,) = session.run(None, {{session.get_inputs()[0].name: images}})  # images: uint8 {shape}
+print([labels[k] for k in probabilities.argmax(axis=1)])""",
+    "litert": """import json
+from ai_edge_litert.interpreter import Interpreter
+model, labels = Interpreter("model.tflite"), json.load(open("labels.json"))
+predict = model.get_signature_runner()
+(probabilities,) = predict(**{{name: images for name in predict.get_input_details()}}).values()  # images: uint8 {shape}
+print([labels[k] for k in probabilities.argmax(axis=1)])""",
+}
+TITLES = {"keras": "Keras", "saved-model": "TensorFlow SavedModel", "onnx": "ONNX Runtime", "litert": "LiteRT"}
 
-## How it was made
 
-`{report["command"]}` with seed {report["seed"]}; {versions}.
+def model_card(found: Document, written: Sequence[Written]) -> str:
+    """Return ``model_card.md`` for what was exported; ``found`` as ``reporting.best.best_document`` returns it."""
+    sections = [
+        _front_matter(found),
+        f"# {_name(found)}",
+        _what_it_is(found),
+        "## How good it is",
+        _accuracy(found),
+        *_per_class(found),
+        "## Files",
+        _files(written),
+        "## Load it",
+        *_loading(found, written),
+        "## How it was made",
+        _how(found),
+    ]
+    return "\n\n".join(sections) + "\n"
 
-{chr(10).join(f"- {name}: {value}" for name, value in best["values"].items())}
-"""
+
+def _name(found: Document) -> str:
+    if ensemble := found.get("ensemble"):
+        return f"{found['study']}, ensemble of {len(ensemble['members'])}"
+    return f"{found['study']}, trial {found['best_trial']['number']}"
+
+
+def _tested(found: Document) -> tuple[float, list[float], int] | None:
+    """Return the exported model's test accuracy, its interval and the number of images; None where it has none."""
+    if ensemble := found.get("ensemble"):
+        return ensemble["test_accuracy"], ensemble["interval_95"], ensemble["n_test"]
+    if refit := found["refit"]:
+        return refit["test_accuracies"][0], refit["interval_95"], refit["n_test"]
+    return None
+
+
+def _front_matter(found: Document) -> str:
+    name, data, tested = json.dumps(found["study"]), json.dumps(found["data"]), _tested(found)
+    lines = ["---", "library_name: keras", "pipeline_tag: image-classification", "tags:", "- image-classification",
+             "- tuner", "datasets:", f"- {data}", "metrics:", "- accuracy"]  # fmt: skip
+    if tested:
+        lines += ["model-index:", f"- name: {name}", "  results:", "  - task:", "      type: image-classification",
+                  "    dataset:", f"      name: {data}", f"      type: {data}", "      split: test", "    metrics:",
+                  "    - type: accuracy", f"      value: {tested[0]:.4f}"]  # fmt: skip
+    return "\n".join([*lines, "---"])
+
+
+def _what_it_is(found: Document) -> str:
+    labels, sized = found["classes"], found.get("ensemble") or found["best_trial"]
+    height, width, channels = found["input_shape"]
+    kind = "Convolutional networks, joined by a weighted vote," if found.get("ensemble") else "A convolutional network"
+    size = f"{sized['parameters']:,} parameters, {sized['multiply_adds']:,} multiply-adds an image"
+    return "\n".join([
+        f"{kind} for {len(labels)} classes of {height}x{width} images with {channels} channel(s), found by `tuner`.",
+        "",
+        f"- **Input**: raw pixels, uint8 0-255, shape (batch, {height}, {width}, {channels}), any batch size. Scaling "
+        "is part of the model.",
+        f"- **Output**: probabilities, float32, shape (batch, {len(labels)}), in this order: {', '.join(labels)}.",
+        f"- **Size**: {size}.",
+    ])  # fmt: skip
+
+
+def _accuracy(found: Document) -> str:
+    best, refit, ensemble, tested = found["best_trial"], found["refit"], found.get("ensemble"), _tested(found)
+    if tested is None:
+        return (
+            f"Validation accuracy {percent(best['val_accuracy'])} after {best['epochs']} epochs, on images that chose "
+            "it among others: it looks better than it is. It was not trained again, and never saw the test set."
+        )
+    accuracy, (low, high), images = tested
+    right = f"{percent(accuracy)} of {images:,} test images are right (95 % Wilson interval "
+    right += f"{100 * low:.2f} to {100 * high:.2f} %)"
+    if ensemble:
+        each = "; ".join(
+            f"trial {member['trial']}, weight {member['weight']:.2f}, {percent(member['val_accuracy'])} alone"
+            for member in ensemble["members"]
+        )
+        return (
+            f"{right}.\n\nMembers and weights were chosen on validation images with the search's checkpoints, which "
+            f"get {percent(ensemble['val_accuracy'])} of them right together ({each}). The members were then trained "
+            f"on all training images of {found['data']} for {ensemble['epochs']} epochs, and the vote was scored "
+            "once on the test images."
+        )
+    seeds = f"{len(refit['seeds'])} seeds" if len(refit["seeds"]) > 1 else "one seed"
+    return (
+        f"{headline(found)[0].upper()}{headline(found)[1:]} over {seeds}. This file is the first seed's: {right}.\n\n"
+        "The configuration was chosen by validation images alone, then trained on all training images of "
+        f"{found['data']} for {refit['epochs']} epochs, and scored once a seed on the test images."
+    )
+
+
+def _per_class(found: Document) -> list[str]:
+    analysis, labels = found.get("analysis"), found["classes"]
+    if not analysis:
+        return []
+    rows = ["| class | precision | recall | F1 |", "|---|---|---|---|"]
+    rows += [
+        f"| {label} | {percent(row['precision'], 1)} | {percent(row['recall'], 1)} | {percent(row['f1'], 1)} |"
+        for label, row in zip(labels, analysis["per_class"], strict=True)
+    ]
+    confusion = analysis["confusion"]
+    pairs = sorted(
+        ((confusion[a][b], labels[a], labels[b]) for a in range(len(labels)) for b in range(len(labels)) if a != b),
+        reverse=True,
+    )
+    said = [f"{count} of class {label} were taken for {other}" for count, label, other in pairs[:WORST_PAIRS] if count]
+    known = f"**Known confusions**: of the test images, {'; '.join(said)}." if said else "No test image was confused."
+    return ["\n".join(rows), known]
+
+
+def _files(written: Sequence[Written]) -> str:
+    rows = [
+        "| file | size | says what the Keras model says | an image alone | an image in a batch |",
+        "|---|---|---|---|---|",
+    ]
+    for one in written:
+        agreement = "not checked" if one.agreement is None else f"{percent(one.agreement)} of the checked images"
+        alone, together = (
+            "–" if seconds is None else f"{1000 * seconds:.2f} ms"
+            for seconds in (one.seconds_alone, one.seconds_together)
+        )
+        rows.append(f"| `{one.path.name}` | {one.size / 1e6:.2f} MB | {agreement} | {alone} | {together} |")
+    return "\n".join(rows) + "\n\nTimes are medians on the machine that wrote this card."
+
+
+def _loading(found: Document, written: Sequence[Written]) -> list[str]:
+    height, width, channels = found["input_shape"]
+    shape = f"(n, {height}, {width}, {channels})"
+    return [f"{TITLES[one.format]}:\n\n```python\n{LOADING[one.format].format(shape=shape)}\n```" for one in written]
+
+
+def _how(found: Document) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in (found["versions"] or {}).items())
+    made = f"`{found['command']}` with seed {found['seed']}; {versions}."
+    if found.get("ensemble"):
+        return made
+    values = "\n".join(f"- {name}: {value_text(value)}" for name, value in found["best_trial"]["values"].items())
+    return f"{made}\n\n{values}"

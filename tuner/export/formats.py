@@ -1,43 +1,175 @@
-"""Write the winner where the user wants it: the file that was scored, its class names, and its card."""
+"""Write a model where the user wants it: in the formats asked for, each checked after writing, with labels and card."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tuner.errors import ExportError
 from tuner.export.card import model_card
+from tuner.export.runtimes import FILES, LABELS, NEEDED, Pixels, install_hint
 from tuner.reporting.report import Document
-from tuner.runs import draft_of, write_text
+from tuner.runs import folder_bytes, write_text
 
-FILES = ("model.keras", "labels.json", "model_card.md")
+CARD = "model_card.md"
+NAMES = {"saved-model": "tf_saved_model", "onnx": "onnx", "litert": "litert"}
+"""What Keras calls the formats that it converts to."""
+CONVERTERS = {"onnx": ("onnx", "tf2onnx")}
+"""What has to be installed to write a format, beside what it takes to use it."""
+LARGEST_DIFFERENCE = 1e-3
+"""Of a probability, between a format and the Keras model: more is another model. Measured: below 1e-6."""
 
 
-def export_keras(run_folder: Path, found: Document, folder: Path) -> list[Path]:
-    """Write ``model.keras``, ``labels.json`` and ``model_card.md`` into ``folder`` and return their paths.
+@dataclass(frozen=True)
+class Written:
+    """One format in the folder, and how it did when it was loaded again by its own runtime."""
 
-    ``found`` is what ``reporting.best.find_best`` returns. Raises ExportError when there is no retrained model, or the
-    folder cannot be written.
+    format: str
+    path: Path
+    size: int
+    """In bytes."""
+    agreement: float | None
+    """The share of the checked images of which it says the Keras model's class; None where no images were there."""
+    largest_difference: float | None
+    """Of a probability."""
+    seconds_alone: float | None
+    """An image by itself, median."""
+    seconds_together: float | None
+    """An image of a batch, median."""
+
+    def as_document(self) -> dict[str, object]:
+        """Return what ``--json`` prints of it."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def export_model(  # noqa: PLR0913  # one verb with its whole sentence
+    model: Path,
+    found: Document,
+    folder: Path,
+    formats: Sequence[str],
+    images: Pixels | None,
+    tell: Callable[[str], None],
+) -> list[Written]:
+    """Write ``model`` (a Keras file) into ``folder`` in each of ``formats``, with ``labels.json`` and a model card.
+
+    Each is loaded again by its own runtime in a process of its own and has to predict ``images`` (uint8, of the
+    validation split) as the Keras model does; None leaves that check out. ``found`` is for the card, as
+    ``reporting.best.best_document`` returns it; each step is ``tell``-ed. Nothing is overwritten and no file is left
+    half written. Raises ExportError.
     """
-    model = run_folder / "model.keras"
-    if found["refit"] is None:
-        raise ExportError(f"study '{found['study']}' has no retrained model yet", hint=found["missing"])
     if not zipfile.is_zipfile(model):
         raise ExportError(
             f"{model}: not a Keras model: damaged?", hint=f"'tuner search --resume --study {found['study']}'"
         )
-    for name in FILES:
+    _check_packages(formats)
+    for name in (*(FILES[kind] for kind in formats), LABELS, CARD):
         if (folder / name).exists():
             raise ExportError(f"{folder / name} exists", hint="choose another folder, or remove it first")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with draft_of(folder / "model.keras") as draft:
-            shutil.copyfile(model, draft)
-        write_text(folder / "labels.json", json.dumps(found["classes"], ensure_ascii=False) + "\n")
-        write_text(folder / "model_card.md", model_card(found))
+        with _drafts(folder) as drafts:
+            for kind in formats:
+                tell(f"writing {FILES[kind]} …")
+                _convert(model, kind, drafts / FILES[kind])
+            written = _checked(model, drafts, formats, images, tell)
+            for kind in formats:
+                (drafts / FILES[kind]).replace(folder / FILES[kind])
+        write_text(folder / LABELS, json.dumps(found["classes"], ensure_ascii=False) + "\n")
+        done = [Written(**{**vars(one), "path": folder / one.path.name}) for one in written]
+        write_text(folder / CARD, model_card(found, done))
     except OSError as error:
         where = error.filename or folder
         raise ExportError(f"{where}: cannot be written: {error.strerror}", hint="choose another folder") from None
-    return [folder / name for name in FILES]
+    return done
+
+
+def _check_packages(formats: Sequence[str]) -> None:
+    for kind in formats:
+        wanted = dict.fromkeys(NEEDED[kind] + CONVERTERS.get(kind, ()))
+        missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ExportError(
+                f"--format {kind} needs {' and '.join(missing)}, not installed here", hint=install_hint(missing)
+            )
+
+
+@contextlib.contextmanager
+def _drafts(folder: Path) -> Iterator[Path]:
+    """Yield a folder on the same disk, which is gone afterwards with whatever is still in it."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as name:
+        yield Path(name)
+
+
+def _convert(model: Path, kind: str, to: Path) -> None:
+    if kind == "keras":
+        shutil.copyfile(model, to)
+    else:
+        _run(["tuner.export.convert", str(model.absolute()), NAMES[kind], str(to)], f"{kind}: cannot be written")
+
+
+def _checked(
+    model: Path, drafts: Path, formats: Sequence[str], images: Pixels | None, tell: Callable[[str], None]
+) -> list[Written]:
+    """Return how each draft predicts beside the model that was trained. Raises ExportError when one differs."""
+    reference = None
+    if images is not None:
+        tell("asking the trained model …")
+        reference = _predicted(model, images)[0]
+    written = []
+    for kind in formats:
+        path = drafts / FILES[kind]
+        size = folder_bytes(path) if path.is_dir() else path.stat().st_size
+        if images is None or reference is None:
+            written.append(Written(kind, path, size, None, None, None, None))
+            continue
+        tell(f"checking {FILES[kind]}: loaded again, {len(images):,} validation images …")
+        probabilities, (alone, together) = _predicted(path, images)
+        agreement = float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean())
+        difference = float(np.abs(probabilities - reference).max())
+        if not difference <= LARGEST_DIFFERENCE:  # nor where it is no number
+            raise ExportError(
+                f"{kind}: what was written is another model: probabilities differ by up to {difference:.2g}",
+                hint="please report it; nothing was left in the folder",
+            )
+        written.append(Written(kind, path, size, agreement, difference, float(alone), float(together)))
+    return written
+
+
+def _predicted(path: Path, images: Pixels) -> tuple[Any, Any]:
+    """Return the probabilities and the seconds an image, by the format's own runtime in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        source, out = Path(name) / "images.npy", Path(name) / "out.npz"
+        np.save(source, images)
+        arguments = [str(path.absolute()), str(source), str(out)]
+        _run(["tuner.export.runtimes", *arguments], f"{path.name}: cannot be loaded again")
+        with np.load(out, allow_pickle=False) as saved:
+            return saved["probabilities"], saved["seconds"]
+
+
+def _run(module_and_arguments: Sequence[str], what: str) -> None:
+    done = subprocess.run(  # noqa: S603  # ourselves
+        [sys.executable, "-m", *module_and_arguments],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [
+            f"exit code {done.returncode}"
+        ]
+        raise ExportError(f"{what}: {last[0].strip()}", hint="nothing was left in the folder")

@@ -91,7 +91,7 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
         said = f"{folder}: study '{name}' has no run folder there"
         raise StudyError(said, hint="--out names the folder that it was searched in")
     space = parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space
-    report, source = _as_of_now(name, facts, trials, winner, folder), _images_here(facts)
+    report, source = as_of_now(name, facts, trials, winner, folder), images_here(facts)
     if source is not None:
         report = verdict(outputs, folder, facts, source, trials, report)
     elif report["refit"] and report["analysis"] is None:  # of an earlier version
@@ -100,10 +100,8 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     return Told(folder, read_story(folder, report, trials, space, facts.settings))
 
 
-def _as_of_now(
-    name: str, facts: StudyFacts, trials: list[TrialSummary], winner: TrialSummary, folder: Path
-) -> Document:
-    """Return the report that the search left, with what has changed in the study since."""
+def as_of_now(name: str, facts: StudyFacts, trials: list[TrialSummary], winner: TrialSummary, folder: Path) -> Document:
+    """Return the report that the search left, with what has changed in the study since, while it runs too."""
     before = read_report(folder)
     if before is not None and before.get("study_identity") != facts.identity:
         before = None  # of an earlier study of that name
@@ -130,7 +128,7 @@ def _as_of_now(
     }
 
 
-def _images_here(facts: StudyFacts) -> Source | None:
+def images_here(facts: StudyFacts) -> Source | None:
     """Return the study's images where they are on this machine, or None: nothing is fetched for a report."""
     folders = [place.folder for place in places() if place.found == "verified"]
     if facts.data_folder:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.errors import SearchError
+from tuner.errors import SearchError, StudyError
 from tuner.evaluation.finals import winner_of
 from tuner.records import TrialSummary
 from tuner.reporting.report import Document, latest_refit, read_report, winner_document
@@ -20,28 +21,57 @@ from tuner.search.study import (
 )
 
 
-def find_best(outputs: Outputs, name: str | None) -> Document:
-    """Return a study's winner for ``tuner best``: the report's fields, ``refit`` None while it was not retrained.
+@dataclass(frozen=True)
+class Known:
+    """A study and where its run is."""
 
-    Raises StudyError when there is no such study, SearchError when no trial is complete.
-    """
+    name: str
+    facts: StudyFacts
+    trials: list[TrialSummary]
+    folder: Path
+
+    def trial(self, number: int) -> TrialSummary:
+        """Return a complete trial. Raises StudyError when there is none of that number."""
+        for trial in self.trials:
+            if trial.number == number and trial.state == "complete":
+                return trial
+            if trial.number == number:
+                raise StudyError(f"study '{self.name}': trial {number} was not trained to its end ({trial.state})")
+        raise StudyError(f"study '{self.name}' has no trial {number}", hint="trials.csv in its run folder lists them")
+
+
+def known_study(outputs: Outputs, name: str | None) -> Known:
+    """Return a study, the latest when ``name`` is None. Raises StudyError."""
     storage = open_storage(outputs, create=False)
     name = name or latest_study(storage)
     study, facts = load_study(storage, name)
-    trials = summaries(study)
-    winner, folder = known_winner(outputs, name, facts, trials), outputs.run_folder(name)
-    report, refit = read_report(folder) or {}, kept_refit(folder, facts, winner)
-    # As many trials as there are: the search is over at once, and the refit follows.
-    counted = sum(trial.counted for trial in trials)
-    resume = resume_command(outputs, name, "--trials", str(counted))
-    missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
+    return Known(name, facts, summaries(study), outputs.run_folder(name))
+
+
+def best_document(outputs: Outputs, known: Known, number: int | None = None) -> Document:
+    """Return a study's winner for ``tuner best``: the report's fields, ``refit`` None while it was not retrained.
+
+    ``number`` names another trial. Raises StudyError when there is no such trial, SearchError when none is complete.
+    """
+    name, facts, trials, folder = known.name, known.facts, known.trials, known.folder
+    winner = known_winner(outputs, name, facts, trials)
+    chosen = winner if number is None else known.trial(number)
+    report, refit = read_report(folder) or {}, kept_refit(folder, facts, chosen)
+    if chosen.number == winner.number:
+        # As many trials as there are: the search is over at once, and the refit follows.
+        counted = sum(trial.counted for trial in trials)
+        resume = resume_command(outputs, name, "--trials", str(counted))
+        missing = f"It was not trained again on all images yet: '{resume}' does that, and scores it."
+    else:
+        missing = "It is as the search left it: not trained again on all images, and never scored on the test images."
     return {
         **{key: report.get(key) for key in ("versions", "seed", "data", "classes", "input_shape")},
         "study": name,
         "space": facts.space_name,
         "command": " && ".join(facts.commands),
-        "best_trial": winner_document(trials, winner, facts.settings),
+        "best_trial": winner_document(trials, chosen, facts.settings),
         "refit": refit,
+        "analysis": report.get("analysis") if refit else None,
         "missing": None if refit else missing,
     }
 

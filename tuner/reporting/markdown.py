@@ -50,24 +50,24 @@ class Shown(Protocol):
 def as_markdown(report: Document, figures: Sequence[Shown] = ()) -> str:
     """Return the report to read: the answer first, the command that makes it last."""
     best, refit = report["best_trial"], report["refit"]
-    paragraphs = [f"# {_plain(report['study'])}: {headline(report)}"]
+    paragraphs = [f"# {plain(report['study'])}: {headline(report)}"]
     if refit:
         paragraphs += [verdict(report), f"{refit_sentence(report)} {interval_sentence(report)}"]
         paragraphs += [f"Note: {refit['note']}." if refit["note"] else "", averaged_sentence(report)]
     paragraphs += [validation_sentence(report), _baselines(report["baselines"])]
     values = [(name, value_text(value)) for name, value in best["values"].items()]
-    paragraphs += ["## The winner", _table(("winner", ""), [*values, *size_rows(best)])]
+    paragraphs += ["## The winner", table(("winner", ""), [*values, *size_rows(best)])]
     if report.get("finalists"):
         header = ("finalist", "mean on validation", "by fresh seed")
         paragraphs.append("The finalists were judged again on validation, with fresh seeds:")
-        paragraphs.append(_table(header, finalist_rows(report)))
+        paragraphs.append(table(header, finalist_rows(report)))
     if report.get("analysis"):
         paragraphs += ["## What it gets wrong", mistakes_sentence(report), *_errors(report)]
     if figures:
         paragraphs += ["## Figures", SCALE]
         for shown in figures:
-            title = _plain(shown.title)
-            paragraphs += [f"![{title}](figures/{shown.name}.png)", f"**{title}.** {_plain(shown.caption)}"]
+            title = plain(shown.title)
+            paragraphs += [f"![{title}](figures/{shown.name}.png)", f"**{title}.** {plain(shown.caption)}"]
     paragraphs += ["## The search", counts_sentence(report), "\n".join(f"- {line}" for line in conditions(report))]
     paragraphs += [seconds_sentence(report), f"```\n{report['command']}\n```"]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
@@ -77,7 +77,7 @@ def _baselines(rows: Sequence[Document]) -> str:
     if not rows:
         return ""
     header = ("baseline", "published", "measured here", "ours minus", "p, same images", "p, published", "note")
-    return _table(
+    return table(
         header,
         [
             (
@@ -96,11 +96,12 @@ def _baselines(rows: Sequence[Document]) -> str:
 
 def _errors(report: Document) -> Iterable[str]:
     if pairs := pair_rows(report):
-        yield _table(("most confused, A and B", "mistakes", "A as B", "B as A"), pairs)
-    yield _table(("class", "images", "precision", "recall", "F1"), class_rows(report))
+        yield table(("most confused, A and B", "mistakes", "A as B", "B as A"), pairs)
+    yield table(("class", "images", "precision", "recall", "F1"), class_rows(report))
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table, whatever its cells hold."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
@@ -110,6 +111,6 @@ def _cell(value: object) -> str:
     return re.sub(r"\||<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(str(value).split()))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that no Markdown stands in, whatever the classes and parameters are called."""
     return re.sub(r"[\\`*\[\]]|<(?=[A-Za-z/!?])", r"\\\g<0>", text)

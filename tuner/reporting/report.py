@@ -151,25 +151,43 @@ def compute_saved(trials: Sequence[TrialSummary], epochs: int) -> float:
 
 def write_tables(folder: Path, trials: Sequence[TrialSummary], space: Space) -> None:
     """Write ``trials.csv``, one row a trial, and ``curves.csv``, one row an epoch."""
-    names = list(space.parameters)
-    rows = [
-        [
-            trial.number,
-            trial.state,
-            trial.val_accuracy,
-            len(trial.curve),
-            round(trial.seconds, 2),
-            trial.cost.parameters if trial.cost else None,
-            trial.cost.multiply_adds if trial.cost else None,
-            trial.attempts,
-            trial.peak_memory,
-            *(trial.values.get(name) for name in names),
-        ]
-        for trial in trials
-    ]
-    write_table(folder / "trials.csv", [*_TRIAL_COLUMNS, *names], rows)
+    write_table(folder / "trials.csv", *trial_table(trials, space))
     epochs = [_curve_row(trial.number, result) for trial in trials for result in trial.curve]
     write_table(folder / "curves.csv", ["number", *_CURVE_COLUMNS], epochs)
+
+
+def trial_table(trials: Sequence[TrialSummary], space: Space) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of ``trials.csv``."""
+    names = list(space.parameters)
+    rows = [[*_trial_row(trial), *(trial.values.get(name) for name in names)] for trial in trials]
+    return [*_TRIAL_COLUMNS, *names], rows
+
+
+def trial_documents(trials: Sequence[TrialSummary]) -> list[Document]:
+    """Return the trials with their values, why they ended, and every epoch, as JSON can hold them."""
+    return [
+        {
+            **dict(zip(_TRIAL_COLUMNS, _trial_row(trial), strict=True)),
+            "reason": trial.reason,
+            "values": trial.values,
+            "curve": [dict(zip(_CURVE_COLUMNS, _curve_row(trial.number, one)[1:], strict=True)) for one in trial.curve],
+        }
+        for trial in trials
+    ]
+
+
+def _trial_row(trial: TrialSummary) -> list[object]:
+    return [
+        trial.number,
+        trial.state,
+        trial.val_accuracy,
+        len(trial.curve),
+        round(trial.seconds, 2),
+        trial.cost.parameters if trial.cost else None,
+        trial.cost.multiply_adds if trial.cost else None,
+        trial.attempts,
+        trial.peak_memory,
+    ]
 
 
 def write_refit_curves(folder: Path, refitted: Refitted, done: int = 0) -> None:

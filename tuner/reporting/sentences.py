@@ -12,6 +12,7 @@ SURE = 0.05
 """A difference of a smaller p is called more than chance explains."""
 SCALE = "Axes of accuracy are scaled by the logarithm of the error: 90, 99 and 99.9 % stand equally far apart."
 SIZES = (("parameters", "parameters"), ("multiply-adds", "multiply_adds"))
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -66,6 +67,17 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
+
+
+def sparkline(shares: Sequence[float], low: float, high: float) -> str:
+    """Return one bar a value, the lowest bar at ``low`` and the highest at ``high``.
+
+    >>> sparkline([0.5, 0.7, 0.9], 0.5, 0.9)
+    '▁▄█'
+    """
+    span = max(high - low, 1e-9)
+    positions = (min(1.0, max(0.0, (share - low) / span)) for share in shares)
+    return "".join(BARS[int(position * (len(BARS) - 1))] for position in positions)
 
 
 def listed(words: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from tuner.records import TrialSummary
 from tuner.reporting.markdown import as_markdown
 from tuner.reporting.report import Document
 from tuner.reporting.story import Story, read_story
-from tuner.runs import write_json, write_text
+from tuner.runs import write_json, write_table, write_text
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
 
 PAGE = "report.html"
+CLASSES, MISTAKES = TABLES = ("errors_by_class.csv", "worst_mistakes.csv")
 
 
 def write_everything(
@@ -50,6 +51,40 @@ def write_story(folder: Path, story: Story, *, document: bool = True) -> Path:
     for stale in (folder / "figures").glob("*.png"):  # of a report that had more to show
         if stale.stem not in names:
             stale.unlink(missing_ok=True)
+    _write_errors(folder, story)
     omitted = [one for one in found if isinstance(one, Omission)]
     write_text(folder / PAGE, as_page(story, drawn, omitted))
     return folder / PAGE
+
+
+def _write_errors(folder: Path, story: Story) -> None:
+    """Write what the exported model gets wrong as tables, shares as fractions; none where that is not known."""
+    analysis, names = story.report.get("analysis"), story.report["classes"]
+    tables: dict[str, tuple[Sequence[str], list[list[object]]]] = {}
+    if analysis:
+        header = ["class", "images", "wrong", "precision", "recall", "f1", "most often taken for", "times"]
+        tables[CLASSES] = header, [_class_row(analysis, place) for place in range(len(analysis["per_class"]))]
+    if mistakes := story.examples.get("mistakes"):
+        header = ["test image", "class", "predicted", "confidence"]
+        tables[MISTAKES] = (
+            header,
+            [[m.index, names[m.label], names[m.predicted], _share(m.confidence)] for m in mistakes],
+        )
+    for name in TABLES:
+        if name in tables:
+            write_table(folder / name, *tables[name])
+        else:
+            (folder / name).unlink(missing_ok=True)  # of a report that had more to show
+
+
+def _class_row(analysis: Document, place: int) -> list[object]:
+    row, said = analysis["per_class"][place], analysis["confusion"][place]
+    wrong = [0 if other == place else times for other, times in enumerate(said)]
+    worst = max(wrong)
+    taken = analysis["per_class"][wrong.index(worst)]["name"] if worst else None
+    shares = [_share(row[key]) for key in ("precision", "recall", "f1")]
+    return [row["name"], row["count"], sum(wrong), *shares, taken, worst or None]
+
+
+def _share(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)

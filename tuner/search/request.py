@@ -78,11 +78,17 @@ def claimed(request: Request) -> Iterator[tuple[Opened, Path]]:
         yield opened, folder
 
 
+def check_name(name: str) -> None:
+    """Raise UsageError when a study cannot be called so: its name is a folder's, too."""
+    if not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", name):
+        raise UsageError(f"--study {name}: a name has letters, digits, spaces and .,+=@-_ only")
+
+
 def _open(request: Request, taken: Sequence[str]) -> Opened:
     """Read and check everything that needs no data and no worker."""
     outputs = Outputs.of(request.out, request.storage)
-    if request.study is not None and not re.fullmatch(r"[\w.,+=@ -]*\w[\w.,+=@ -]*", request.study):
-        raise UsageError(f"--study {request.study}: a name has letters, digits, spaces and .,+=@-_ only")
+    if request.study is not None:
+        check_name(request.study)
     if not request.resume:
         return _open_new(request, outputs, taken)
     begun = _begun_in_vain(request, outputs) if request.space else ""
@@ -116,6 +122,12 @@ def _begun_in_vain(request: Request, outputs: Outputs) -> str | None:
 def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: str) -> bool:
     """Tell whether a search of ours died while it made the study; its run folder was locked before."""
     return (outputs.run_folder(name) / ".lock").exists() and is_stillborn(storage, name)
+
+
+def planned(request: Request) -> tuple[SpaceFile, SearchSettings]:
+    """Return the space and the settings of a search that is not begun. Raises SpaceError."""
+    space_file = _space_of(request)
+    return space_file, space_file.settings.merged(request.settings)
 
 
 def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opened:

@@ -44,6 +44,7 @@ TRIALS = sqlalchemy.table(
 )
 ATTRIBUTES = sqlalchemy.table("trial_user_attributes", sqlalchemy.column("trial_id"), sqlalchemy.column("key"))
 """The columns of Optuna's tables that a count needs."""
+STUDIES = sqlalchemy.table("studies", sqlalchemy.column("study_name"))
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -144,6 +145,13 @@ class PatientStorage(optuna.storages.RDBStorage):
         )
         with self.engine.connect() as connection:
             return [Tally(TrialState[state], *others) for state, *others in connection.execute(query)]
+
+    @_patiently
+    def rename_study(self, old: str, new: str) -> None:
+        """Give a study another name, which Optuna has no call for."""
+        statement = sqlalchemy.update(STUDIES).where(STUDIES.c.study_name == old).values(study_name=new)
+        with self.engine.begin() as connection:
+            connection.execute(statement)
 
     def _wait(self, error: Exception, since: dict[str, float]) -> None:
         """Tell the trouble and wait for the next try. Raises EnvironmentProblem at the end of the patience."""

@@ -25,6 +25,8 @@ from tuner.space.settings import SearchSettings
 
 FACTS = "tuner"
 """The study's user attribute that holds what it was made with."""
+METRIC = "validation accuracy"
+"""What a trial's value is, in the dashboard's words."""
 FORMAT = 2
 """How trials are stored; another one is not read."""
 ENDS = {
@@ -104,7 +106,7 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     with experimental():
-        study.set_metric_names(["val_accuracy"])
+        study.set_metric_names([METRIC])
     if facts.settings.sampler != "grid":  # the grid holds them already
         for entry in space.start_with:
             varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
@@ -262,8 +264,12 @@ def why_no_winner(trials: Sequence[TrialSummary]) -> str:
 
 
 def _facts_or_none(storage: optuna.storages.BaseStorage, name: str) -> StudyFacts | None:
-    raw = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(FACTS)
-    with contextlib.suppress(SpaceError, TypeError, KeyError, ValueError):  # of another version of ours
+    return read_facts(storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(FACTS))
+
+
+def read_facts(raw: str | None) -> StudyFacts | None:
+    """Return the facts that a study's attribute holds; None where it is not ours, or of another version of ours."""
+    with contextlib.suppress(SpaceError, TypeError, KeyError, ValueError):
         return None if raw is None else _from_json(raw)
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 from dataclasses import dataclass
 
 import optuna
@@ -58,23 +59,27 @@ class SearchTask:
 
 @dataclass(frozen=True)
 class Survey:
-    """What random configurations of a space would cost on Fashion-MNIST's images."""
+    """What random configurations of a space would cost."""
 
     sampled: int
     refused: int
     """Over the limits, or impossible to build."""
     smallest: Cost
     """The fewest parameters and the fewest multiply-adds of those that are not refused, not of one network."""
+    typical: Cost
+    """The medians."""
     largest: Cost
 
 
-def survey(space: Space) -> Survey:
+def survey(
+    space: Space, input_shape: tuple[int, int, int] = FASHION_SHAPE, classes: int = len(FASHION_CLASSES)
+) -> Survey:
     """Plan random configurations of ``space``. Raises SpaceError when none of them can be built."""
     draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     costs, refused = [], 0
     for _ in range(SURVEY_DRAWS):
         try:
-            cost = read_configuration(space.sample(draws.ask())).plan(FASHION_SHAPE, len(FASHION_CLASSES)).cost
+            cost = read_configuration(space.sample(draws.ask())).plan(input_shape, classes).cost
         except SpaceError:
             refused += 1
             continue
@@ -86,5 +91,7 @@ def survey(space: Space) -> Survey:
         said = f"{space.name}: all of {SURVEY_DRAWS} random configurations are over the limits or impossible to build"
         raise SpaceError(said, hint="raise [limits], or narrow the space")
     parameters, multiply_adds = [cost.parameters for cost in costs], [cost.multiply_adds for cost in costs]
-    smallest, largest = (Cost(pick(parameters), pick(multiply_adds)) for pick in (min, max))
-    return Survey(SURVEY_DRAWS, refused, smallest, largest)
+    smallest, typical, largest = (
+        Cost(pick(parameters), pick(multiply_adds)) for pick in (min, statistics.median_low, max)
+    )
+    return Survey(SURVEY_DRAWS, refused, smallest, typical, largest)

@@ -1,0 +1,83 @@
+"""Studies renamed, deleted and taken out: the database and the run folder together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuner.errors import StudyError
+from tuner.reporting.best import known_study
+from tuner.reporting.report import read_report, trial_documents, trial_table
+from tuner.runs import Outputs, as_table, disk_trouble_in_one_line, folder_bytes, lock_beside, only_one
+from tuner.search.request import check_name
+from tuner.search.storage import open_storage
+from tuner.search.study import study_names
+from tuner.space.reader import parse_space
+
+AGAIN = "the same command goes on"
+
+
+def rename_study(outputs: Outputs, old: str, new: str) -> None:
+    """Rename a study and its run folder. Raises StudyError when there is no such study, it is searched, or ``new`` is.
+
+    The folder comes first: when that is all that was done, the same call does the rest.
+    """
+    check_name(new)
+    storage = open_storage(outputs, create=False)
+    known = known_study(outputs, old)
+    to = outputs.run_folder(new)
+    begun = not known.folder.exists() and (read_report(to) or {}).get("study_identity") == known.facts.identity
+    if new in study_names(storage) or (to.exists() and not begun):
+        raise StudyError(f"study '{new}' exists", hint="choose another name")
+    with _alone(outputs, old), disk_trouble_in_one_line(to, AGAIN):
+        if known.folder.exists():
+            known.folder.rename(to)
+        storage.rename_study(old, new)
+        if outputs.database:
+            lock_beside(outputs.database, old).unlink(missing_ok=True)
+
+
+def what_goes(outputs: Outputs, name: str) -> str:
+    """Return in words what ``delete_study`` would delete. Raises StudyError when there is no such study."""
+    known = known_study(outputs, name)
+    size = f" and {known.folder} ({folder_bytes(known.folder) / 1e6:.1f} MB)" if known.folder.exists() else ""
+    return f"study '{name}' ({len(known.trials)} trials){size}"
+
+
+def delete_study(outputs: Outputs, name: str) -> None:
+    """Delete a study and its run folder. Raises StudyError when there is no such study, or it is being searched.
+
+    The study comes first: a folder that is left without one is nobody's.
+    """
+    storage = open_storage(outputs, create=False)
+    known = known_study(outputs, name)
+    with _alone(outputs, name), disk_trouble_in_one_line(known.folder, AGAIN):
+        storage.delete_study(storage.get_study_id_from_name(name))
+        if known.folder.exists():
+            shutil.rmtree(known.folder)
+        if outputs.database:
+            lock_beside(outputs.database, name).unlink(missing_ok=True)
+
+
+def exported(outputs: Outputs, name: str, *, as_json: bool) -> str:
+    """Return a study's trials as CSV, or as JSON with every epoch. Raises StudyError."""
+    known = known_study(outputs, name)
+    if as_json:
+        return json.dumps(trial_documents(known.trials), indent=2, ensure_ascii=False) + "\n"
+    space = parse_space(known.facts.space_name, known.facts.space_text, source=f"study '{name}'").space
+    return as_table(*trial_table(known.trials, space))
+
+
+@contextlib.contextmanager
+def _alone(outputs: Outputs, name: str) -> Iterator[None]:
+    """Hold the study, so that no search of it runs meanwhile; its folder may be gone."""
+    folder: Path = outputs.run_folder(name)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder, outputs.database):
+        if made:
+            shutil.rmtree(folder)
+        yield

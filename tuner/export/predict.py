@@ -1,0 +1,141 @@
+"""What is on these pictures? The exported model's answers, and one line for whatever could not be asked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.errors import DataError, ExportError
+from tuner.export.images import fit
+from tuner.export.reading import find_files, read_file
+from tuner.export.runtimes import BATCH, FILES, LABELS, Runtime, format_of, open_runtime
+
+EACH = 5
+"""Images that are warned of one by one; more of them share a line."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer."""
+
+    image: str
+    top: tuple[tuple[str, float], ...]
+    """The likeliest classes with their probabilities, the best first."""
+    warnings: tuple[str, ...] = ()
+
+    def as_document(self) -> dict[str, Any]:
+        """Return what ``--json`` prints of it."""
+        top = [{"label": label, "confidence": round(share, 6)} for label, share in self.top]
+        return {"image": self.image, **top[0], "top": top, "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One image as the model is asked about it."""
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All answers, in the order of the images, and what went wrong."""
+
+    found: tuple[Prediction, ...]
+    broken: tuple[str, ...] = ()
+    """One line a file that could not be read."""
+    others: tuple[Path, ...] = ()
+    """What the folders hold besides images."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return one line an image and warning; one line in all where many share a warning."""
+        images: dict[str, list[str]] = {}
+        for prediction in self.found:
+            for text in prediction.warnings:
+                images.setdefault(text, []).append(prediction.image)
+        lines = []
+        for text, names in images.items():
+            if len(names) > EACH:
+                lines.append(f"{len(names)} images: {text} ({_some(names)})")
+            else:
+                lines += [f"{name}: {text}" for name in names]
+        if self.others:
+            lines.append(f"{len(self.others)} other file(s) passed over: {_some([str(path) for path in self.others])}")
+        return lines
+
+
+def predict(
+    model: Path, paths: Sequence[Path], *, top: int = 3, invert: bool | None = None, key: str | None = None
+) -> Predictions:
+    """Ask the model (a file, or the folder that ``tuner best --export`` wrote) about every image in ``paths``.
+
+    ``invert`` is what :func:`tuner.export.images.fit` does with it; ``key`` names the arrays of ``.npz`` files. A file
+    that cannot be read is told in ``broken``. Raises ExportError when the model cannot be used.
+    """
+    file = _model_file(model)
+    places, others = find_files(paths)
+    broken = [str(place) for place in places if isinstance(place, DataError)]
+    files = [place for place in places if isinstance(place, Path)]
+    found: list[Prediction] = []
+    if files:
+        runtime = open_runtime(file)
+        labels = _labels(file.parent / LABELS, runtime.n_classes)
+        fitted = _fitted(files, runtime, broken, invert=invert, key=key)
+        while batch := list(itertools.islice(fitted, BATCH)):
+            found += _answers(batch, runtime, labels, top)
+    return Predictions(tuple(found), tuple(broken), tuple(others))
+
+
+def _fitted(
+    files: Sequence[Path], runtime: Runtime, broken: list[str], *, invert: bool | None, key: str | None
+) -> Iterator[_Asked]:
+    for path in files:
+        try:
+            for named in read_file(path, key):
+                fitted = fit(named.picture, runtime.input_shape, invert=invert)
+                yield _Asked(named.name, fitted.pixels, named.warnings + fitted.warnings)
+        except DataError as error:
+            broken.append(str(error))
+
+
+def _answers(batch: Sequence[_Asked], runtime: Runtime, labels: Sequence[str], top: int) -> Iterator[Prediction]:
+    probabilities = runtime.predict(np.stack([asked.pixels for asked in batch]))
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    for asked, row, order in zip(batch, probabilities, best, strict=True):
+        yield Prediction(asked.name, tuple((labels[k], float(row[k])) for k in order), asked.warnings)
+
+
+def _model_file(path: Path) -> Path:
+    if format_of(path) == "saved-model" or path.is_file():
+        return path
+    if path.is_dir():  # the first format of an export that is there
+        for name in FILES.values():
+            if format_of(path / name) and (path / name).exists():
+                return path / name
+    raise ExportError(f"{path}: there is no model", hint="'tuner best --export DIR' writes one")
+
+
+def _labels(path: Path, n_classes: int) -> list[str]:
+    """Return the class names in ``path``, or the classes' numbers where it is not there. Raises ExportError."""
+    if not path.exists():
+        return [str(number) for number in range(n_classes)]
+    try:
+        labels = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: cannot be read: {error}", hint="mend it, or move it away") from None
+    if not isinstance(labels, list) or len(labels) != n_classes or not all(isinstance(name, str) for name in labels):
+        raise ExportError(f"{path}: not a list of {n_classes} names", hint="mend it, or move it away")
+    return labels
+
+
+def _some(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
