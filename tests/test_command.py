@@ -47,7 +47,7 @@ def test_the_report_says_everything_that_was_promised(searched: tuple) -> None:
     _, report, _ = searched
 
     assert {
-        "study", "space", "space_hash", "seed", "command", "versions", "n_trials", "n_complete", "n_pruned", "n_refused",
+        "study", "space", "space_hash", "seed", "command", "versions", "commit", "n_trials", "n_complete", "n_pruned", "n_refused",
         "n_failed", "compute_saved_by_pruning", "best_trial", "refit", "baselines", "wall_seconds",
     } <= set(report)  # fmt: skip
     assert {"number", "values", "val_accuracy", "epochs", "origin"} <= set(report["best_trial"])

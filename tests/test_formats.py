@@ -113,6 +113,9 @@ def test_each_format_gives_the_same_classes_in_its_own_runtime_where_we_are_not(
     card = (searched / f"away-{kind}" / "model_card.md").read_text("utf-8")
     assert FILES[kind] in card
     assert "100.00 % of the checked images" in card
+    report = json.loads((searched / "results/runs/s/report.json").read_text("utf-8"))
+    for fact in (report["command"], report["commit"] or "", "95 % Wilson interval", f"| {small.class_names[0]} |"):
+        assert fact in card
     assert json.loads((searched / f"away-{kind}" / "labels.json").read_text()) == list(small.class_names)
 
 

@@ -170,9 +170,9 @@ def show_exported(console: Console, written: Sequence[Written]) -> None:
             for seconds in (one.seconds_alone, one.seconds_together)
         )
         checked = "not checked: the images are not here" if one.agreement is None else percent(one.agreement)
-        table.add_row(escape(str(one.path)), f"{one.size / 1e6:.2f} MB", checked, alone, together)
+        table.add_row(escape(one.path.name), f"{one.size / 1e6:.2f} MB", checked, alone, together)
     console.print(table)
-    console.print(f"with labels.json and model_card.md in {escape(str(written[0].path.parent))}")
+    console.print(f"They are in {escape(str(written[0].path.parent))}, with labels.json and model_card.md.")
 
 
 def show_spaces(console: Console, spaces: Sequence[SpaceFile]) -> None:

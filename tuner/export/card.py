@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import headline, percent, value_text
+from tuner.reporting.sentences import headline, percent, value_text, versions_sentence
 
 if TYPE_CHECKING:
     from tuner.export.formats import Written
@@ -170,8 +170,7 @@ def _loading(found: Document, written: Sequence[Written]) -> list[str]:
 
 
 def _how(found: Document) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in (found["versions"] or {}).items())
-    made = f"`{found['command']}` with seed {found['seed']}; {versions}."
+    made = f"`{found['command']}` with seed {found['seed']}; {versions_sentence(found)}."
     if found.get("ensemble"):
         return made
     values = "\n".join(f"- {name}: {value_text(value)}" for name, value in found["best_trial"]["values"].items())

@@ -116,6 +116,7 @@ def as_of_now(name: str, facts: StudyFacts, trials: list[TrialSummary], winner: 
         "classes": old.get("classes", []),
         "input_shape": old.get("input_shape", []),
         "versions": old.get("versions", versions()),
+        "commit": old.get("commit"),
         "workers_lost": old.get("workers_lost", 0),
         "refit": refit,
         "refit_before": None if refit else latest_refit(old),

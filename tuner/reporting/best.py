@@ -65,7 +65,7 @@ def best_document(outputs: Outputs, known: Known, number: int | None = None) -> 
     else:
         missing = "It is as the search left it: not trained again on all images, and never scored on the test images."
     return {
-        **{key: report.get(key) for key in ("versions", "seed", "data", "classes", "input_shape")},
+        **{key: report.get(key) for key in ("versions", "commit", "seed", "data", "classes", "input_shape")},
         "study": name,
         "space": facts.space_name,
         "command": " && ".join(facts.commands),

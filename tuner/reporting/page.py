@@ -35,6 +35,7 @@ from tuner.reporting.sentences import (
     validation_sentence,
     value_text,
     verdict,
+    versions_sentence,
 )
 from tuner.reporting.story import Story
 
@@ -78,7 +79,7 @@ def as_page(story: Story, drawn: Sequence[tuple[str, Drawn]], omitted: Sequence[
         conditions=conditions(report),
         took=seconds_sentence(report),
         command=escape(report["command"]),
-        versions=", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        versions=versions_sentence(report),
         shown={section: [figure for where, figure in drawn if where == section] for section in SECTIONS},
         omitted={section: [one for one in omitted if one.section == section] for section in SECTIONS},
     )

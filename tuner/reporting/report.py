@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from tuner.data.sources import Source
 from tuner.evaluation.refit import Refitted
 from tuner.records import EpochResult, TrialSummary, count_states, fold_values
-from tuner.runs import DAMAGED, versions, write_table
+from tuner.runs import DAMAGED, commit, versions, write_table
 from tuner.search.study import StudyFacts
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
@@ -71,6 +71,7 @@ def build_report(
         "classes": list(facts.source.class_names),
         "input_shape": list(facts.source.input_shape),
         "versions": versions(),
+        "commit": commit(),
         "workers_lost": facts.workers_lost,
         "refit": refit,
         "refit_before": None if refit else latest_refit(before),

@@ -80,6 +80,12 @@ def sparkline(shares: Sequence[float], low: float, high: float) -> str:
     return "".join(BARS[int(position * (len(BARS) - 1))] for position in positions)
 
 
+def versions_sentence(report: Document) -> str:
+    """Return what a result was made with: the versions, and the commit where it is known."""
+    said = [f"{name} {version}" for name, version in (report["versions"] or {}).items()]
+    return ", ".join(said + ([f"commit {report['commit']}"] if report.get("commit") else []))
+
+
 def listed(words: Sequence[str]) -> str:
     """Return words as a sentence lists them.
 
