@@ -1,11 +1,12 @@
 """Put what is generated into README.md and docs/commands.md; with ``--check`` only say whether it is there.
 
-README.md holds tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the published networks as measured, and
-the commands. docs/commands.md holds the help of every command.
+README.md holds tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the reference search, the published
+networks as measured, and the commands. docs/commands.md holds the help of every command.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from typing import Any
 import typer
 
 from tuner.cli import app
+from tuner.reporting.sentences import compared, p_of, p_text, percent, spread
 
 TOP = Path(__file__).resolve().parent.parent
+HOUR = TOP / "results" / "reference" / "2026-11-21-hour" / "report.json"
 WIDTH = 100
 
 
@@ -33,6 +36,7 @@ def main() -> None:
 def _readme() -> str:
     text = (TOP / "README.md").read_text("utf-8")
     tables = {
+        "hour": _reached(json.loads(HOUR.read_text("utf-8"))),
         "baselines": (TOP / "results" / "reference" / "baselines" / "table.md").read_text("utf-8"),
         "commands": _commands_table(),
     }
@@ -42,6 +46,24 @@ def _readme() -> str:
         if found != 1:
             sys.exit(f"README.md has {found} places for {name}, not 1")
     return text
+
+
+def _reached(report: dict[str, Any]) -> str:
+    """Return what the reference search has reached, beside the published networks on the same test images."""
+    refit = report["refit"]
+    low, high = (100 * bound for bound in refit["interval_95"])
+    lines = [
+        f"**{spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])} of the test images**, mean and standard deviation "
+        f"of {len(refit['seeds'])} seeds; the exported model {percent(refit['test_accuracies'][0])}, 95 % interval {low:.2f} to {high:.2f} %.",
+        "",
+        "| published network | published | measured here | the search is better by | p, same images |",
+        "|---|---|---|---|---|",
+    ]
+    for row in compared(report):
+        measured, points = spread(row["measured_test_accuracy"], row["sd"]), 100 * row["difference"]
+        published = percent(row["published_test_accuracy"])
+        lines.append(f"| {row['name']} | {published} | {measured} | {points:.2f} | {p_text(p_of(row))} |")
+    return "\n".join(lines) + "\n"
 
 
 def commands() -> Iterator[tuple[str, Any]]:
