@@ -53,8 +53,9 @@ def _reached(report: dict[str, Any]) -> str:
     refit = report["refit"]
     low, high = (100 * bound for bound in refit["interval_95"])
     lines = [
-        f"**{spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])} of the test images**, mean and standard deviation "
-        f"of {len(refit['seeds'])} seeds; the exported model {percent(refit['test_accuracies'][0])}, 95 % interval {low:.2f} to {high:.2f} %.",
+        f"**{spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])} of the test images**, mean and standard "
+        f"deviation of {len(refit['seeds'])} seeds; the exported model {percent(refit['test_accuracies'][0])}, "
+        f"95 % interval {low:.2f} to {high:.2f} %.",
         "",
         "| published network | published | measured here | the search is better by | p, same images |",
         "|---|---|---|---|---|",
