@@ -76,6 +76,7 @@ def test_without_the_time_for_it_nothing_is_chosen() -> None:
     assert choose(lopsided, IMAGE, np.array([1]), until=time.monotonic(), models=2) is None
 
 
+@pytest.mark.slow
 def test_a_search_scores_with_the_chosen_averaging_beside_the_plain_score(
     tuner: Callable[..., Done], small_folder: Path, space_path: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_port_in_use_says_so(folder: Path, tuner: Tuner) -> None:
     _assert_one_line(done, 8, f"127.0.0.1:{port}: cannot listen there: Address already in use")
 
 
+@pytest.mark.slow
 def test_a_changed_space_is_refused_when_a_study_is_resumed(folder: Path, tuner: Tuner, small_folder: Path) -> None:
     options = ["--study", "one", "--trials", 1, "--epochs", 1, "--workers", 1, "--data", small_folder, "--no-refit"]
     assert tuner("search", "mine.toml", *options).code == 0

@@ -143,6 +143,7 @@ def test_best_and_studies_show_the_search(searched: tuple) -> None:
     assert row["best_val_accuracy"] == report["best_trial"]["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_trials_curve_depends_on_its_values_and_seed_only(
     searched: tuple, tuner: Tuner, space_path: Path, small_folder: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_no_refit_says_what_is_missing_and_resume_adds_it(tuner: Tuner, space_pa
     assert same_name["refit"] is None
 
 
+@pytest.mark.slow
 def test_a_resumed_search_remembers_what_it_was_told_and_scores_the_same_winner_once(
     tuner: Tuner, space_path: Path, small_folder: Path
 ) -> None:

@@ -55,7 +55,10 @@ def _wait_for(process: subprocess.Popen[str], said: str) -> None:
     raise AssertionError(process.stderr.read() if process.stderr else "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow)],
+)
 def test_an_interrupted_search_leaves_a_study_that_resume_ends(
     number: signal.Signals, tuner: Tuner, space_path: Path, small_folder: Path
 ) -> None:

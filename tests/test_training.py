@@ -237,7 +237,7 @@ DEMANDING = {**VALUES, "dropout_conv": 0.2, "shift": 1, "erase": 4, "weight_deca
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-@pytest.mark.parametrize("until", [1, 3])
+@pytest.mark.parametrize("until", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_taken_up_again_ends_with_the_same_bits(
     images: Images, tmp_path: Path, optimizer: str, until: int
 ) -> None:
@@ -259,7 +259,7 @@ def test_the_plain_road_is_taken_up_again_exactly_too(images: Images, tmp_path: 
     assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", "half", "flipped"])
+@pytest.mark.parametrize("damage", [b"", pytest.param(b"garbage", marks=pytest.mark.slow), "half", "flipped"])
 def test_a_damaged_checkpoint_is_left_out_for_the_one_before(
     images: Images, tmp_path: Path, damage: bytes | str
 ) -> None:
