@@ -91,7 +91,7 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
         done = [Written(**{**vars(one), "path": folder / one.path.name}) for one in written]
         write_text(folder / CARD, model_card(found, done))
     except OSError as error:
-        where = error.filename or folder
+        where = error.filename2 or error.filename or folder  # of a copy, the first is where it comes from
         raise ExportError(f"{where}: cannot be written: {error.strerror}", hint="choose another folder") from None
     return done
 
