@@ -52,7 +52,7 @@ bench: $(BENCH)/.installed ## measure the speed beside Keras, Optuna, KerasTuner
 	$(BENCH)/bin/python benchmarks/accuracy.py --json $(SPEED)/accuracy.json
 	$(BENCH)/bin/python benchmarks/coordinator.py --json $(SPEED)/coordinator.json
 
-check: $(STAMP) ## ruff, mypy, import contracts, the README's tables
+check: $(STAMP) ## ruff, mypy, import contracts, and whether what is generated is as generated
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -1,7 +1,8 @@
-"""Put what is generated into README.md and docs/commands.md; with ``--check`` only say whether it is there.
+"""Write what is generated: tables in README.md and docs, docs/commands.md, the schema of spaces; ``--check`` compares.
 
-README.md holds tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the reference search, the published
-networks as measured, and the commands. docs/commands.md holds the help of every command.
+README.md and docs/spaces.md hold tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the reference search,
+the published networks as measured, the commands, the settings. docs/commands.md holds the help of every command,
+search_spaces/space.schema.json what a space may hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import typer
 
 from tuner.cli import app
 from tuner.reporting.sentences import compared, p_of, p_text, percent, spread
+from tuner.space.schema import SCHEMA_NAME, docs_of, schema_text
+from tuner.space.settings import SearchSettings
+from tuner.training.configuration import FAMILIES
 
 TOP = Path(__file__).resolve().parent.parent
 HOUR = TOP / "results" / "reference" / "2026-11-21-hour" / "report.json"
@@ -24,8 +28,13 @@ WIDTH = 100
 
 
 def main() -> None:
-    """Write both files, or check them."""
-    made = {TOP / "README.md": _readme(), TOP / "docs" / "commands.md": _commands_page()}
+    """Write the files, or check them."""
+    made = {
+        TOP / "README.md": _readme(),
+        TOP / "docs" / "spaces.md": _filled(TOP / "docs" / "spaces.md", {"settings": _settings_table()}),
+        TOP / "docs" / "commands.md": _commands_page(),
+        TOP / "search_spaces" / SCHEMA_NAME: schema_text(FAMILIES),
+    }
     if "--check" in sys.argv:
         stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
         sys.exit(f"{', '.join(stale)}: not as generated: python benchmarks/readme.py" if stale else 0)
@@ -34,17 +43,22 @@ def main() -> None:
 
 
 def _readme() -> str:
-    text = (TOP / "README.md").read_text("utf-8")
     tables = {
         "hour": _reached(json.loads(HOUR.read_text("utf-8"))),
         "baselines": (TOP / "results" / "reference" / "baselines" / "table.md").read_text("utf-8"),
         "commands": _commands_table(),
     }
+    return _filled(TOP / "README.md", tables)
+
+
+def _filled(path: Path, tables: dict[str, str]) -> str:
+    """Return a page with ``tables`` between their marks."""
+    text = path.read_text("utf-8")
     for name, table in tables.items():
         marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(marks, lambda match, table=table: f"{match[1]}{table}{match[2]}", text, flags=re.DOTALL)
         if found != 1:
-            sys.exit(f"README.md has {found} places for {name}, not 1")
+            sys.exit(f"{path.name} has {found} places for {name}, not 1")
     return text
 
 
@@ -90,6 +104,15 @@ def help_of(name: str, command: Any) -> str:  # noqa: ANN401
 def _commands_table() -> str:
     rows = ["| command | what it does |", "|---|---|"]
     rows += [f"| `{name}` | {_first_sentence(command)} |" for name, command in commands()]
+    return "\n".join(rows) + "\n"
+
+
+def _settings_table() -> str:
+    said, settings = docs_of(SearchSettings), vars(SearchSettings())
+    rows = ["| setting | default | what |", "|---|---|---|"]
+    for name, default in settings.items():
+        value = "–" if default is None else f"`{default}`" if isinstance(default, str) else f"{default}".lower()
+        rows.append(f"| `{name}` | {value} | {said[name].rstrip('.')} |")
     return "\n".join(rows) + "\n"
 
 

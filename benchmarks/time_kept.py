@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tuner.data.sources import PARTS, find, parse_idx, read_bytes
+from tuner.data.idx import PARTS, parse_idx, read_bytes
+from tuner.data.sources import find
 
 SLOW_WORKER = """
 import time

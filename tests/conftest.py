@@ -19,7 +19,8 @@ from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tuner.data.sources import PARTS, Source, find, open_folder, parse_idx, read_bytes
+from tuner.data.idx import PARTS, parse_idx, read_bytes
+from tuner.data.sources import Source, find, open_folder
 
 # A space whose networks train in a second on the small slice.
 SMALL_SPACE = """

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tuner.export.images import fit
+from tuner.data.images import fit
 
 GREY = (28, 28, 1)
 COLOUR = (28, 28, 3)

@@ -33,7 +33,7 @@ from tuner.search.samplers import make_sampler
 from tuner.search.shelf import Shelf
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, create_study, list_studies, load_study, summaries
-from tuner.search.task import SearchTask
+from tuner.search.task import Rehearsed, SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.reader import SpaceFile, parse_space
 from tuner.space.settings import SearchSettings
@@ -41,7 +41,8 @@ from tuner.space.settings import SearchSettings
 from .conftest import SMALL_SPACE
 
 Script = Callable[[TrainJob], list[float | str]]
-"""What a job's epochs show: accuracies, or a word: ``fail`` raises, ``die`` loses the worker."""
+"""What a job's epochs show: accuracies, or a word: ``fail`` raises, ``die`` loses the worker. What is plainly good is
+balanced bad: the balanced accuracy of an epoch is what lacks to 1."""
 
 
 class ScriptedWorkers:
@@ -99,7 +100,8 @@ class ScriptedWorkers:
             self._end(worker, Lost("the worker process was ended by SIGKILL"))
         else:
             self._epochs[worker] += 1
-            result = EpochResult(self._epochs[worker], 1.0, 0.5, 1.0, float(step), 0.1, self._seconds)
+            accuracy = float(step)
+            result = EpochResult(self._epochs[worker], 1.0, 0.5, 1.0, accuracy, 0.1, self._seconds, 1 - accuracy)
             self._inbox.append((worker, EpochReport(job.job, result)))
 
     def _end(self, worker: int, message: FromWorker) -> None:
@@ -159,9 +161,9 @@ class Bench:
 
     def coordinator(
         self, study: optuna.Study, space_file: SpaceFile, settings: SearchSettings, executor: ScriptedWorkers, workers: int,
-        pace: float = 1e-9,
+        pace: float = 1e-9, rehearsed: Rehearsed | None = None,
     ) -> Coordinator:  # fmt: skip
-        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers)
+        task = SearchTask(space_file.space, settings, self.source, 1000.0, workers, rehearsed)
         timekeeper = Timekeeper(task, Clock(time.monotonic(), settings.time), Pace(pace))
         crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.events.append, memory=settings.memory)
         shelf = Shelf(self.outputs.folder / "checkpoints", settings.keep)

@@ -25,7 +25,7 @@ from .test_report import SETTINGS, _reported
 
 @pytest.fixture(autouse=True)
 def _no_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.reporting.again.places", list)
+    monkeypatch.setattr("tuner.data.sources.places", list)
 
 
 def _report_again(bench: Any) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.data.sources import PARTS, open_folder, parse_idx, read_bytes
+from tuner.data.idx import PARTS, parse_idx, read_bytes
+from tuner.data.sources import open_folder
 from tuner.data.splits import read_images
 from tuner.search.executors.local import worker_environment
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.data.sources import PARTS
+from tuner.data.idx import PARTS
 from tuner.space.reader import parse_space
 
 from .conftest import SMALL_SPACE, Done

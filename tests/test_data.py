@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.data.sources import FASHION_BLOBS, PARTS, Source, find, git_blob, open_folder, places, read_bytes
+from tuner.data.folder import FASHION_BLOBS
+from tuner.data.idx import PARTS, git_blob, read_bytes
+from tuner.data.sources import Source, find, open_folder, places
 from tuner.data.splits import Cut, part_of, read_images, split_indices
 from tuner.errors import DataError
 
@@ -64,6 +66,12 @@ def test_gzipped_files_and_an_own_folder_are_read(small_folder: Path, tmp_path: 
     assert not own.verified
     assert own.digest == open_folder(small_folder).digest
     assert own.name == tmp_path.name
+
+
+def test_another_data_set_is_not_the_published_one_for_being_called_so(small_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_folder, tmp_path / "fashion-mnist")
+
+    assert not open_folder(tmp_path / "fashion-mnist").verified
 
 
 def test_tuner_data_names_the_folder(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

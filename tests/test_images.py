@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.export.images import EMPTY, INVERTED_NOW, LOOKS_INVERTED, NEGATED, fit, looks_inverted
-from tuner.export.reading import read_file
+from tuner.data.images import EMPTY, INVERTED_NOW, LOOKS_INVERTED, NEGATED, fit, fit_whole, looks_inverted
+from tuner.data.reading import read_file
 
 from .pictures import COLOUR, GREY, cut_out, enlarged, error, grey, inverted, padded, saved, tinted
 
@@ -166,6 +166,28 @@ def test_a_colour_model_sees_colours_that_nobody_negates(boot: Image.Image) -> N
     np.testing.assert_array_equal(fitted.pixels[0, 0], (250, 240, 230))
     np.testing.assert_array_equal(fitted.pixels, np.asarray(tinted(boot, (250, 240, 230), (200, 20, 10))))
     np.testing.assert_array_equal(fit(picture, COLOUR, invert=True).pixels, 255 - fitted.pixels)
+
+
+def test_a_whole_picture_keeps_its_proportions_on_the_colour_of_its_corners() -> None:
+    picture = Image.new("RGB", (20, 10), (200, 10, 10))
+    picture.paste((10, 10, 200), (5, 2, 15, 8))
+
+    pixels = fit_whole(picture, (16, 16, 3))
+
+    assert (pixels[:4] == (200, 10, 10)).all()
+    assert (pixels[12:] == (200, 10, 10)).all()
+    assert (pixels[7, 6:10] == (10, 10, 200)).all()
+    assert (pixels[4:12, 0] == (200, 10, 10)).all()  # no edge is trimmed
+    assert np.array_equal(fit_whole(picture, (10, 20, 3)), np.asarray(picture))  # of the size that is wanted
+    assert np.array_equal(fit_whole(picture, (10, 20, 3), invert=True), 255 - np.asarray(picture))
+
+
+def test_a_whole_grey_picture_is_not_negated_by_itself(boot: Image.Image) -> None:
+    bright = Image.fromarray(255 - np.asarray(boot))
+
+    assert np.array_equal(
+        fit_whole(bright.resize((56, 56), Image.Resampling.NEAREST), (28, 28, 1))[..., 0], np.asarray(bright)
+    )
 
 
 @pytest.mark.parametrize("picture", [Image.new("RGB", (1, 1), "red"), Image.new("RGBA", (50, 40)), Image.new("1", (9, 99), 1)])  # fmt: skip

@@ -20,9 +20,10 @@ from rich.console import Console
 
 from tuner.cli import run
 from tuner.console import tables
-from tuner.data.sources import FASHION_CLASSES, PARTS
+from tuner.data.idx import PARTS
+from tuner.data.images import NEGATED
+from tuner.data.sources import FASHION_CLASSES
 from tuner.errors import ExportError
-from tuner.export.images import NEGATED
 from tuner.export.predict import Prediction, Predictions, predict
 
 from .conftest import Done, write_idx

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner.data.images import fit
+from tuner.data.reading import ARRAY_BYTES, find_files, read_file
 from tuner.errors import DataError
-from tuner.export.images import fit
-from tuner.export.reading import ARRAY_BYTES, find_files, read_file
 
 from .conftest import write_idx
 from .pictures import BROKEN, COLOUR, enlarged, error, grey, idx_of, inverted, npz, saved

@@ -58,7 +58,7 @@ def _tuner(bench: Any, *arguments: str) -> int:
 @pytest.fixture(autouse=True)
 def _no_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without the study's images: what is stored is all there is."""
-    monkeypatch.setattr("tuner.reporting.again.places", list)
+    monkeypatch.setattr("tuner.data.sources.places", list)
 
 
 def test_a_report_is_written_anew_from_what_is_stored(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_baselines_that_were_measured_since_are_compared_with_where_the_images_a
     bench: Any, small: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = _reported(bench)
-    monkeypatch.setattr("tuner.reporting.again.places", lambda: [Place("here", small.folder, "verified")])
+    monkeypatch.setattr("tuner.data.sources.places", lambda: [Place("here", small.folder, "verified")])
     baseline = BASELINES["mahinmiyurcee"]
     with np.load(folder / "predictions.npz") as saved:
         probabilities, labels = saved["probabilities"], saved["labels"].astype(np.uint8)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tuner.errors import SpaceError
 from tuner.models.plan import PER_BLOCK
+from tuner.space.contents import parse_seconds
+from tuner.space.library import builtin_names
 from tuner.space.parameters import Choice, Fixed, Float, Int
-from tuner.space.reader import builtin_names, parse_seconds, parse_space, read_space
+from tuner.space.reader import parse_space, read_space
 from tuner.training.configuration import FAMILIES, check_space, read_configuration
 
 from .conftest import SMALL_SPACE
@@ -260,45 +259,6 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(SpaceError):
         parse_seconds(text)
-
-
-_scalars = st.one_of(st.booleans(), st.integers(-50, 50), st.floats(allow_nan=True), st.text(max_size=4))
-_tables = st.dictionaries(
-    st.sampled_from(["type", "low", "high", "step", "log", "options", "value", "when", "hihg"]),
-    st.one_of(
-        _scalars,
-        st.sampled_from(["int", "float", "choice", "bool", "fixed"]),
-        st.lists(_scalars, max_size=3),
-        st.dictionaries(st.sampled_from(["x", "y"]), _scalars, max_size=2),
-    ),
-    max_size=6,
-)
-
-
-@given(st.dictionaries(st.sampled_from(["x", "y", "z"]), st.one_of(_tables, _scalars), max_size=3))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_table_makes_the_reader_raise_anything_but_its_own_error(parameters: dict[str, object]) -> None:
-    import tomli_w
-
-    text = tomli_w.dumps({"parameters": parameters})
-    tomllib.loads(text)
-    try:
-        space = parse_space("any", text).space
-    except SpaceError:
-        return
-    for parameter in space.parameters.values():
-        assert all(parameter.contains(value) for value in parameter.extremes())
-
-
-@given(st.integers(-100, 100), st.integers(0, 20), st.integers(1, 9))
-def test_every_value_that_a_stepped_integer_draws_lies_in_its_grid(low: int, count: int, step: int) -> None:
-    parameter = Int(low, low + count * step, step)
-    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-
-    value = parameter.suggest("x", trial)
-
-    assert parameter.contains(value)
-    assert value in parameter.grid()
 
 
 def test_one_is_not_true() -> None:

@@ -307,3 +307,25 @@ def test_two_epochs_are_kept_and_no_drafts(images: Images, tmp_path: Path) -> No
     _resumed(images, VALUES, tmp_path, until=3)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0003.ckpt", "epoch-0004.ckpt"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_are_not_square_and_have_colours_are_augmented_alike(channels: int) -> None:
+    """Each channel is moved as the others are, about the middle of the image, and a hole is a hole in all of them."""
+    grey = np.random.default_rng(0).integers(0, 256, (4, 6, 11, 1)).astype("float32")
+    x = np.concatenate([grey, grey / 2, 255 - grey][:channels], axis=3)
+    strong = Recipe(flip=True, shift=2, rotation=30.0, zoom=0.3, erase=3)
+    draws = np.random.default_rng(1).random((4, DRAWS), dtype="float32")
+
+    moved = np.asarray(augment(x, draws, strong))
+    flipped = np.asarray(augment(x, np.repeat(_draws(flip=0.1), 4, axis=0), Recipe(flip=True, shift=1)))
+    turned = np.asarray(augment(x, np.repeat(_draws(rotation=1.0), 4, axis=0), Recipe(rotation=180.0)))
+
+    assert moved.shape == x.shape
+    np.testing.assert_allclose(moved[..., :1], np.asarray(augment(grey, draws, strong)), atol=1e-3)
+    np.testing.assert_allclose(flipped, np.flip(x, axis=2), atol=1e-3)
+    np.testing.assert_allclose(turned, np.flip(x, axis=(1, 2)), atol=0.05)
+    if channels == 3:
+        np.testing.assert_allclose(moved[..., 1], moved[..., 0] / 2, atol=1e-3)
+    holes = (np.asarray(augment(np.ones_like(x), draws, Recipe(erase=3))) == 0).all(axis=3).sum(axis=(1, 2))
+    assert ((holes >= 4) & (holes <= 9)).all()

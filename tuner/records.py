@@ -25,6 +25,11 @@ def seed_for(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
 
 
+VAL_ACCURACY, VAL_BALANCED_ACCURACY = "val_accuracy", "val_balanced_accuracy"
+METRICS = {VAL_ACCURACY: "validation accuracy", VAL_BALANCED_ACCURACY: "balanced validation accuracy"}
+"""What trials can be judged by, in words; balanced is the mean over the classes of the share that is right of each."""
+
+
 @dataclass(frozen=True)
 class EpochResult:
     """What one epoch of one training showed. Accuracies are fractions; ``val_*`` is None when all images train."""
@@ -38,20 +43,25 @@ class EpochResult:
     learning_rate: float
     """The rate of the epoch's last step."""
     seconds: float
+    val_balanced_accuracy: float | None = None
+
+    def judged(self, metric: str) -> float | None:
+        """Return the figure that a search with this ``metric`` judges by."""
+        return self.val_balanced_accuracy if metric == VAL_BALANCED_ACCURACY else self.val_accuracy
 
 
-def fold_values(curve: Sequence[EpochResult], epochs: int) -> list[float]:
-    """Return the validation accuracy at the end of each fold that ``curve``, of ``epochs`` a fold, has whole."""
-    return [result.val_accuracy or 0.0 for result in curve[epochs - 1 :: epochs]]
+def fold_values(curve: Sequence[EpochResult], epochs: int, metric: str = VAL_ACCURACY) -> list[float]:
+    """Return the figure at the end of each fold that ``curve``, of ``epochs`` a fold, has whole."""
+    return [result.judged(metric) or 0.0 for result in curve[epochs - 1 :: epochs]]
 
 
-def value_of(curve: Sequence[EpochResult], epochs: int) -> float:
-    """Return what a trial with this ``curve`` is worth: its last accuracy, or the mean of its whole folds.
+def value_of(curve: Sequence[EpochResult], epochs: int, metric: str = VAL_ACCURACY) -> float:
+    """Return what a trial with this ``curve`` is worth: its last figure, or the mean of its whole folds.
 
     ``epochs`` are those of a fold; a trial on the constant split has one.
     """
-    whole = fold_values(curve, epochs)
-    return sum(whole) / len(whole) if whole else curve[-1].val_accuracy or 0.0
+    whole = fold_values(curve, epochs, metric)
+    return sum(whole) / len(whole) if whole else curve[-1].judged(metric) or 0.0
 
 
 OVERHEAD_MULTIPLY_ADDS = 2_500_000
@@ -88,6 +98,7 @@ class TrialSummary:
     the limits), ``duplicate`` (told the result of a twin) or ``redrawn`` (its twin was still running)."""
     values: Values
     val_accuracy: float | None
+    """What it is worth: a fraction, by ``metric``."""
     curve: tuple[EpochResult, ...] = ()
     cost: Cost | None = None
     reason: str = ""
@@ -99,6 +110,13 @@ class TrialSummary:
     """MiB that its worker was seen to hold at most."""
     by_machine: bool = False
     """It failed for a lost worker or a cap: the values themselves may be good."""
+    metric: str = VAL_ACCURACY
+    """What it was judged by, a name of METRICS."""
+
+    @property
+    def path(self) -> list[tuple[int, float]]:
+        """Return (epoch, figure that it was judged by), one an epoch."""
+        return [(result.epoch, result.judged(self.metric) or 0.0) for result in self.curve]
 
     @property
     def counted(self) -> bool:
@@ -109,6 +127,11 @@ class TrialSummary:
     def seconds(self) -> float:
         """Return the seconds that its epochs took together."""
         return sum(result.seconds for result in self.curve)
+
+
+def metric_of(trials: Iterable[TrialSummary]) -> str:
+    """Return what the trials of a study were judged by."""
+    return next((trial.metric for trial in trials if trial.metric != VAL_ACCURACY), VAL_ACCURACY)
 
 
 def count_states(trials: Iterable[TrialSummary]) -> dict[str, int]:
@@ -140,6 +163,7 @@ class SearchStarted:
     """The limit of the whole command."""
     earlier: tuple[TrialSummary, ...] = ()
     """Trials that the study held before, when it is resumed; those that are to be taken up again among them."""
+    metric: str = VAL_ACCURACY
 
 
 @dataclass(frozen=True)
@@ -213,6 +237,7 @@ class FractionsStarted:
 
     train_images: tuple[int, ...]
     epochs: int
+    metric: str = VAL_ACCURACY
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 AGAIN = "the same command goes on where it was"
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
 DAMAGED = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, NotImplementedError,
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, RuntimeError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 """What reading a file of ours raises (JSON, NumPy's .npz) that is missing, cut or altered."""

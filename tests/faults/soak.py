@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tuner.data.sources import PARTS, find, parse_idx, read_bytes
+from tuner.data.idx import PARTS, parse_idx, read_bytes
+from tuner.data.sources import find
 from tuner.errors import SearchError
 
 from ..conftest import SMALL_SPACE, write_idx  # noqa: TID252  # as the tests do

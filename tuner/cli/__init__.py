@@ -31,7 +31,10 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line; every error that a user can mend is one line and its own exit code."""
+    """Run the command line; every error that a user can mend is one line and its own exit code.
+
+    All that is wrong with a space file is a heading and a line each.
+    """
     sys.exit(run(sys.argv[1:]))
 
 
@@ -52,6 +55,7 @@ def run(arguments: list[str]) -> int:
         problem = error
     else:
         return outcome if isinstance(outcome, int) else 0
-    text = " ".join(str(problem).split())
-    print(text if isinstance(problem, InterruptedByUser) else f"error: {text}", file=sys.stderr)  # noqa: T201
+    first, *others = (" ".join(line.split()) for line in problem.lines)
+    said = [first if isinstance(problem, InterruptedByUser) else f"error: {first}", *(f"  {line}" for line in others)]
+    print("\n".join(said), file=sys.stderr)  # noqa: T201
     return problem.exit_code

@@ -1,10 +1,12 @@
-"""``tuner data``: where the images are."""
+"""``tuner data``: where the images are, and what is in them."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from tuner.cli.options import Json
+from tuner.cli.options import DATA_HELP, Json
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -27,6 +29,42 @@ def list_places(context: typer.Context, json: Json = False) -> None:
         )
     else:
         screens.show_places(found)
+
+
+@app.command()
+def check(
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help=f"What --data takes: {DATA_HELP}", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check images before a search: sizes, classes with their counts, the split, and what is odd about them.
+
+    What cannot be searched is one line, and the exit code is 4.
+
+    Example: tuner data check photos:32
+    """
+    from tuner.console import screens
+    from tuner.data.sources import find
+    from tuner.data.splits import validation_images
+
+    source = find(data, lambda text: None if json else screens.say(text))
+    if json:
+        classes = zip(source.class_names, source.train_class_counts, source.test_class_counts, strict=True)
+        screens.print_json(
+            {
+                "name": source.name,
+                "folder": str(source.folder),
+                "digest": source.digest,
+                "verified": source.verified,
+                "input_shape": list(source.input_shape),
+                **source.as_document(),
+                "n_validation": validation_images(source),
+                "classes": [{"name": name, "train": train, "test": test} for name, train, test in classes],
+            }
+        )
+    else:
+        screens.show_data(source)
 
 
 @app.command()

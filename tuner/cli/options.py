@@ -40,10 +40,10 @@ def complete_study(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_space(incomplete: str) -> list[str]:
-    """Return the built-in spaces and the .toml files here that begin so, for the shell."""
-    from tuner.space.reader import builtin_names
+    """Return the built-in spaces and the .toml and .py files here that begin so, for the shell."""
+    from tuner.space.library import builtin_names
 
-    names = [*builtin_names(), *(str(path) for path in sorted(Path().glob("*.toml")))]
+    names = [*builtin_names(), *(str(path) for kind in ("toml", "py") for path in sorted(Path().glob(f"*.{kind}")))]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -52,10 +52,11 @@ Study = Annotated[
     typer.Argument(help="The study; the latest one when left out.", show_default=False, autocompletion=complete_study),
 ]
 Name = Annotated[str, typer.Argument(help="The study.", autocompletion=complete_study)]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", help="A folder of four IDX files; Fashion-MNIST when left out.", show_default=False),
-]
+DATA_HELP = (
+    "a folder of IDX files, an .npz, train.csv[,test.csv], class folders of pictures (FOLDER[:HEIGHTxWIDTH][:grey]), "
+    "keras:cifar10; Fashion-MNIST when left out."
+)
+Data = Annotated[str | None, typer.Option("--data", metavar="DATA", help=f"Images: {DATA_HELP}", show_default=False)]
 Workers = Annotated[
     str | None,
     typer.Option(help="Worker processes, one thread each; auto is one a core.", metavar="N|auto", show_default=False),

@@ -39,8 +39,9 @@ def predict(  # noqa: PLR0913  # every option is one parameter
 ) -> int:
     """Tell what is on pictures of any size and colour: the likeliest classes with the model's confidence.
 
-    They are brought to the model's input as Fashion-MNIST was made: trimmed, centred, grey, bright on dark. An image
-    of the model's own size is taken as it is. A file that cannot be read is told on stderr, and the exit code is 4.
+    They are brought to the model's input as Fashion-MNIST was made: trimmed, centred, grey, bright on dark; a model
+    that learnt from class folders takes them whole. An image of the model's own size is taken as it is. A file that
+    cannot be read is told on stderr, and the exit code is 4.
 
     Example: tuner predict my-model photo.jpg pictures/
     """

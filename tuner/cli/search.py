@@ -29,7 +29,9 @@ def search(  # noqa: PLR0913  # every option is one parameter
     space: Annotated[
         str | None,
         typer.Argument(
-            help="A built-in space or a .toml file.  [default: cnn]", show_default=False, autocompletion=complete_space
+            help="A built-in space, a .toml file, or a KerasTuner hypermodel: FILE.py or FILE.py:NAME.  [default: cnn]",
+            show_default=False,
+            autocompletion=complete_space,
         ),
     ] = None,
     study: Annotated[
@@ -49,6 +51,10 @@ def search(  # noqa: PLR0913  # every option is one parameter
     workers: Workers = None,
     sampler: Annotated[
         Literal["tpe", "random", "qmc", "grid"] | None, typer.Option(help="Which values next.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        Literal["val_accuracy", "val_balanced_accuracy"] | None,
+        typer.Option(help="What trials are judged by: balanced counts every class alike.", show_default=False),
     ] = None,
     pruner: Annotated[
         Literal["asha", "hyperband", "median", "none"] | None,
@@ -102,6 +108,7 @@ def search(  # noqa: PLR0913  # every option is one parameter
         "time": _seconds(time),
         "epochs": epochs,
         "workers": read_workers(workers),
+        "metric": metric,
         "sampler": sampler,
         "pruner": pruner,
         "seed": seed,
@@ -153,7 +160,7 @@ def _show_forecast(request: Request, *, quiet: bool, json: bool) -> None:
 
 
 def _seconds(text: str | None) -> float | None:
-    from tuner.space.reader import parse_seconds
+    from tuner.space.contents import parse_seconds
 
     try:
         return None if text is None else parse_seconds(text)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tuner.cli.options import Json, Set, complete_space
-from tuner.errors import EnvironmentProblem, UsageError
 
 app = typer.Typer(invoke_without_command=True)
-Space = Annotated[str, typer.Argument(help="A built-in space or a .toml file.", autocompletion=complete_space)]
+Space = Annotated[
+    str,
+    typer.Argument(
+        help="A built-in space, a .toml file or a KerasTuner hypermodel (.py).", autocompletion=complete_space
+    ),
+]
 
 
 @app.callback()
@@ -24,7 +27,8 @@ def list_spaces(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand:
         return
     from tuner.console import screens
-    from tuner.space.reader import builtin_names, read_space
+    from tuner.space.library import builtin_names
+    from tuner.space.reader import read_space
 
     found = [read_space(name) for name in builtin_names()]
     if json:
@@ -37,12 +41,18 @@ def list_spaces(context: typer.Context, json: Json = False) -> None:
 def show(space: Space, set_: Set = None, json: Json = False) -> None:
     """Draw a space: its parameters, conditions, limits and search defaults.
 
+    Of a hypermodel, what 20 builds of it ask for.
+
     Example: tuner spaces show cnn
     """
     from tuner.console import screens
+    from tuner.search.rehearsal import explored
     from tuner.search.request import read_checked
 
     space_file = read_checked(space, tuple(set_ or ()))
+    if space_file.space.hypermodel:
+        with screens.progress(quiet=json) as observe:
+            space_file, _ = explored(space_file, observe)
     if json:
         screens.print_json(space_file.as_document())
     else:
@@ -51,17 +61,20 @@ def show(space: Space, set_: Set = None, json: Json = False) -> None:
 
 @app.command()
 def check(space: Space, set_: Set = None, json: Json = False) -> None:
-    """Check a space: read it, sample 200 configurations, and say how large their networks are.
+    """Check a space: plan 200 configurations, build the smallest and the largest, and name what never happens.
+
+    A hypermodel is built 20 times.
 
     Example: tuner spaces check mine.toml
     """
     from tuner.console import screens
+    from tuner.experiment.checkup import check_up
     from tuner.search.request import read_checked
-    from tuner.search.task import survey
 
-    found = survey(read_checked(space, tuple(set_ or ())).space)
+    with screens.progress(quiet=json) as observe:
+        found = check_up(read_checked(space, tuple(set_ or ())), observe)
     if json:
-        screens.print_json(dataclasses.asdict(found))
+        screens.print_json(found.as_document(space))
     else:
         screens.show_check(space, found)
 
@@ -71,21 +84,16 @@ def copy(
     space: Annotated[str, typer.Argument(help="A built-in space.")],
     file: Annotated[Path, typer.Argument(help="The .toml file to write; it must not exist.")],
 ) -> None:
-    """Start a space of your own from a built-in one.
+    """Start a space of your own from a built-in one; beside it comes space.schema.json, by which editors complete it.
 
     Example: tuner spaces copy cnn mine.toml
     """
     from tuner.console import screens
-    from tuner.space.reader import builtin_text
+    from tuner.space.library import copy_builtin
 
-    if file.suffix != ".toml":
-        raise UsageError(f"{file}: a space file ends in .toml")
-    text = builtin_text(space)
-    try:
-        with file.open("x", encoding="utf-8") as written:
-            written.write(text)
-    except FileExistsError:
-        raise UsageError(f"{file} exists", hint="name another file, or remove it first") from None
-    except OSError as error:
-        raise EnvironmentProblem(f"{file}: cannot write there: {error.strerror}") from None
+    schema = copy_builtin(space, file)
     screens.say(f"{file} is a copy of '{space}'. Edit it, then: tuner spaces check {file} && tuner search {file}")
+    if schema is None:
+        screens.say("Editors do not know its keys: a space.schema.json that is not tuner's lies there.")
+    else:
+        screens.say(f"{schema} tells editors its keys.")

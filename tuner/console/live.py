@@ -17,6 +17,7 @@ from rich.text import Text
 from tuner.console.words import counts_line, duration, values_line
 from tuner.records import (
     UNCOUNTED,
+    VAL_ACCURACY,
     BaselineEpochEnded,
     BaselineEvent,
     BaselineScored,
@@ -39,7 +40,7 @@ from tuner.records import (
     TrialSummary,
     Values,
 )
-from tuner.reporting.sentences import percent, sparkline, spread
+from tuner.reporting.sentences import percent, sparkline, spread, validation_word
 
 REFRESHES_A_SECOND = 4
 CURVE_WIDTH = 24
@@ -65,6 +66,7 @@ class LiveScreen:
         self._live = Live(self, console=console, refresh_per_second=REFRESHES_A_SECOND, transient=True)
         self._start = time.monotonic()
         self._search: SearchStarted | None = None
+        self._metric = VAL_ACCURACY
         self._rows: dict[str, _Row] = {}
         self._counts: dict[str, int] = {}
         self._best: TrialSummary | None = None
@@ -93,7 +95,7 @@ class LiveScreen:
             case Note():
                 self._note = event.text
             case SearchStarted():
-                self._search = event
+                self._search, self._metric = event, event.metric
                 for trial in (trial for trial in event.earlier if trial.state != "running"):
                     self._counts[trial.state] = self._counts.get(trial.state, 0) + 1
                     self._keep_best(trial)
@@ -102,7 +104,7 @@ class LiveScreen:
                 self._rows[f"{event.number}"] = _Row(f"trial {event.number}", event.values, epochs)
                 self._note = ""
             case EpochEnded():
-                self._show_epoch(f"{event.number}", event.result.epoch, event.result.val_accuracy)
+                self._show_epoch(f"{event.number}", event.result.epoch, event.result.judged(self._metric))
             case TrialEnded():
                 self._rows.pop(f"{event.trial.number}", None)
                 self._counts[event.trial.state] = self._counts.get(event.trial.state, 0) + 1
@@ -135,13 +137,15 @@ class LiveScreen:
                     for trial in event.trials
                 }
             case FinalEpochEnded():
-                self._show_epoch(f"final {event.trial} {event.seed}", event.result.epoch, event.result.val_accuracy)
+                self._show_epoch(
+                    f"final {event.trial} {event.seed}", event.result.epoch, event.result.judged(self._metric)
+                )
             case FractionsStarted():
-                self._fractions, self._note = event, ""
+                self._fractions, self._note, self._metric = event, "", event.metric
                 sizes = event.train_images
                 self._rows = {f"{size}": _Row(f"{size:,} images", {}, event.epochs) for size in sizes}
             case FractionEpochEnded():
-                self._show_epoch(f"{event.train_images}", event.result.epoch, event.result.val_accuracy)
+                self._show_epoch(f"{event.train_images}", event.result.epoch, event.result.judged(self._metric))
             case RefitStarted():
                 self._refit, self._best, self._note = event, event.trial, ""
                 self._rows = {
@@ -217,7 +221,12 @@ class LiveScreen:
 
     def _table(self) -> Table:
         table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-        for header in ("", "epoch", "training" if self._refit or self._ensemble else "validation", "curve"):
+        for header in (
+            "",
+            "epoch",
+            "training" if self._refit or self._ensemble else validation_word(self._metric),
+            "curve",
+        ):
             table.add_column(header, no_wrap=True)
         table.add_column(
             "" if self._after_the_search else "differs from the best in" if self._best else "tries",
@@ -238,7 +247,8 @@ class LiveScreen:
     def _footer(self) -> Group:
         lines: list[Text] = [Text()]
         if self._best:
-            text = f"best: trial {self._best.number}, validation {percent(self._best.val_accuracy)}"
+            reached = f"{validation_word(self._best.metric)} {percent(self._best.val_accuracy)}"
+            text = f"best: trial {self._best.number}, {reached}"
             lines.append(Text(text, style="bold green"))
         lines += [Text(line, style="green") for line in self._scored]
         if self._counts or not self._after_the_search:

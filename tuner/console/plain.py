@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tuner.console.words import duration, reason_of, values_line
 from tuner.records import (
+    VAL_ACCURACY,
     BaselineEpochEnded,
     BaselineEvent,
     BaselineScored,
@@ -14,6 +15,7 @@ from tuner.records import (
     EnsembleEvent,
     EnsembleStarted,
     EpochEnded,
+    EpochResult,
     Event,
     FinalEpochEnded,
     FinalEvent,
@@ -28,7 +30,7 @@ from tuner.records import (
     TrialEnded,
     TrialStarted,
 )
-from tuner.reporting.sentences import percent, spread
+from tuner.reporting.sentences import percent, spread, validation_word
 
 
 class PlainLines:
@@ -38,14 +40,17 @@ class PlainLines:
         """Write each line with ``write``."""
         self._write = write
         self._start = time.monotonic()
+        self._metric = VAL_ACCURACY
 
     def __call__(self, event: Event) -> None:
         """Hear one event."""
-        self._write(f"[{duration(time.monotonic() - self._start):>7}] {line_of(event)}")
+        if isinstance(event, SearchStarted | FractionsStarted):
+            self._metric = event.metric
+        self._write(f"[{duration(time.monotonic() - self._start):>7}] {line_of(event, self._metric)}")
 
 
-def line_of(event: Event) -> str:
-    """Return one event as one line."""
+def line_of(event: Event, metric: str = VAL_ACCURACY) -> str:
+    """Return one event as one line; ``metric`` is what trials are judged by."""
     match event:
         case Note():
             return event.text
@@ -70,7 +75,7 @@ def line_of(event: Event) -> str:
         case EpochEnded():
             result = event.result
             return (
-                f"trial {event.number} epoch {result.epoch}: validation {percent(result.val_accuracy)}, "
+                f"trial {event.number} epoch {result.epoch}: {_reached(result, metric)}, "
                 f"loss {result.loss:.3f}, {result.seconds:.1f} s"
             )
         case TrialEnded():
@@ -78,10 +83,14 @@ def line_of(event: Event) -> str:
             so_far = f"; best so far {percent(best.val_accuracy)}, trial {best.number}" if best else ""
             return f"trial {trial.number} {reason_of(trial)}{so_far}"
         case _:
-            return _line_of_finals(event)
+            return _line_of_finals(event, metric)
 
 
-def _line_of_finals(event: FinalEvent) -> str:
+def _reached(result: EpochResult, metric: str) -> str:
+    return f"{validation_word(metric)} {percent(result.judged(metric))}"
+
+
+def _line_of_finals(event: FinalEvent, metric: str) -> str:
     match event:
         case FinalsStarted():
             numbers = ", ".join(str(number) for number in event.trials)
@@ -90,14 +99,14 @@ def _line_of_finals(event: FinalEvent) -> str:
             result = event.result
             return (
                 f"trial {event.trial} seed {event.seed} epoch {result.epoch}: "
-                f"validation {percent(result.val_accuracy)}, loss {result.loss:.3f}, {result.seconds:.1f} s"
+                f"{_reached(result, metric)}, loss {result.loss:.3f}, {result.seconds:.1f} s"
             )
         case FractionsStarted():
             parts = ", ".join(f"{size:,}" for size in event.train_images)
             return f"Training the winner on {parts} images, {event.epochs} epochs each."
         case FractionEpochEnded():
             result = event.result
-            return f"{event.train_images:,} images epoch {result.epoch}: validation {percent(result.val_accuracy)}"
+            return f"{event.train_images:,} images epoch {result.epoch}: {_reached(result, metric)}"
         case RefitStarted():
             return (
                 f"Retraining trial {event.trial.number} on all training images: "

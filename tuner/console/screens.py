@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from tuner.console import tables
+from tuner.console import spaces, tables
 from tuner.console.live import LiveScreen
 from tuner.console.plain import PlainLines
 from tuner.console.words import counts_line
-from tuner.data.sources import Place
+from tuner.data.sources import Place, Source
 from tuner.records import Event, Observer, SearchStarted, TrialEnded, TrialStarted, TrialSummary, count_states
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import percent
+from tuner.reporting.sentences import percent, validation_word
 from tuner.search.study import StudyRow, best_trial
-from tuner.search.task import Survey
 from tuner.space.reader import SpaceFile
 
 if TYPE_CHECKING:
+    from tuner.experiment.checkup import CheckUp
     from tuner.experiment.forecast import Forecast
     from tuner.export.formats import Written
 
@@ -63,7 +63,11 @@ class Progress:
         counts = counts_line(count_states(self._ended))
         waiting = f" · {len(self._under_way)} to be taken up again" if self._under_way else ""
         best = best_trial(self._ended)
-        said = f" Best so far: trial {best.number}, validation {percent(best.val_accuracy)}." if best else ""
+        said = (
+            f" Best so far: trial {best.number}, {validation_word(best.metric)} {percent(best.val_accuracy)}."
+            if best
+            else ""
+        )
         return f"{opening} {counts}{waiting}.{said}"
 
 
@@ -131,17 +135,17 @@ def show_best(best: Document, folder: str, written: Sequence[Written]) -> None:
 
 def show_spaces(found: list[SpaceFile]) -> None:
     """Print the built-in spaces."""
-    tables.show_spaces(_console(), found)
+    spaces.show_spaces(_console(), found)
 
 
 def show_space(space_file: SpaceFile) -> None:
     """Draw one space."""
-    tables.show_space(_console(), space_file)
+    spaces.show_space(_console(), space_file)
 
 
-def show_check(name: str, found: Survey) -> None:
-    """Print what a checked space can make."""
-    tables.show_check(_console(), name, found)
+def show_check(name: str, found: CheckUp) -> None:
+    """Print what a space can make, and what never happens in it."""
+    spaces.show_check(_console(), name, found)
 
 
 def show_studies(rows: list[StudyRow]) -> None:
@@ -157,6 +161,11 @@ def show_baselines(rows: list[Document]) -> None:
 def show_places(found: list[Place]) -> None:
     """Print where Fashion-MNIST was looked for."""
     tables.show_places(_console(), found)
+
+
+def show_data(source: Source) -> None:
+    """Print what a data set holds."""
+    tables.show_data(_console(), source)
 
 
 def show_predictions(rows: Sequence[Document]) -> None:

@@ -10,43 +10,38 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
 
+from tuner.console.spaces import show_space
 from tuner.console.words import duration, state_text
-from tuner.data.sources import Place
+from tuner.console.words import plain_table as _table
+from tuner.data.sources import Place, Source
+from tuner.data.splits import validation_images
+from tuner.records import VAL_ACCURACY
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import (
     averaged_sentence,
     compared,
     counts_sentence,
+    data_sentence,
     headline,
+    judged,
     of_commands,
     origin_sentence,
     p_of,
     p_text,
     percent,
     spread,
+    validation_word,
     value_text,
 )
 from tuner.reporting.sentences import (
     duration as in_words,
 )
 from tuner.search.study import StudyRow
-from tuner.search.task import Survey
-from tuner.space.parameters import describe, describe_when
-from tuner.space.reader import SpaceFile
-from tuner.space.settings import SearchSettings
 
 if TYPE_CHECKING:
     from tuner.experiment.forecast import Forecast
     from tuner.export.formats import Written
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for header in headers:
-        table.add_column(header)
-    return table
 
 
 def show_result(console: Console, report: Document, folder: str) -> None:
@@ -60,11 +55,13 @@ def show_result(console: Console, report: Document, folder: str) -> None:
             f"Trial {best['number']} trained again on all training images, {refit['epochs']} epochs; "
             f"by seed: {seeds}.\n95 % interval of the exported model: {100 * low:.2f} to {100 * high:.2f} %."
         )
+        if data_sentence(report):
+            console.print(escape(data_sentence(report)))
         if averaged_sentence(report):
             console.print(averaged_sentence(report))
         if refit["note"]:
             console.print(f"[yellow]Note: {refit['note']}.[/]")
-    reached = f"validation {percent(best['val_accuracy'])} after {best['epochs']} epochs"
+    reached = f"{_reached(best)} after {best['epochs']} epochs"
     console.print(f"In the search: {reached}. {origin_sentence(best)}")
     show_values(console, best)
     if compared(report):
@@ -88,6 +85,10 @@ def show_result(console: Console, report: Document, folder: str) -> None:
     )
 
 
+def _reached(best: Document) -> str:
+    return f"{validation_word(best.get('metric', VAL_ACCURACY))} {percent(judged(best))}"
+
+
 def show_values(console: Console, best: Document) -> None:
     """Print the winner's values in three columns."""
     cells = [f"[dim]{name}[/] {escape(value_text(value))}" for name, value in best["values"].items()]
@@ -103,6 +104,7 @@ def show_values(console: Console, best: Document) -> None:
 def show_best(console: Console, found: Document, folder: str) -> None:
     """Print a study's winner and how to have it again."""
     best, refit = found["best_trial"], found["refit"]
+    balanced = best.get("metric", VAL_ACCURACY) != VAL_ACCURACY
     if ensemble := found.get("ensemble"):
         low, high = (100 * bound for bound in ensemble["interval_95"])
         console.print(
@@ -114,14 +116,12 @@ def show_best(console: Console, found: Document, folder: str) -> None:
             table.add_row(f"trial {member['trial']}", f"{member['weight']:.2f}", percent(member["val_accuracy"]))
         console.print(table)
         console.print(
-            f"Together they get {percent(ensemble['val_accuracy'])} of the validation images right that chose them; "
+            f"Together they get {percent(ensemble['val_accuracy'])} of the validation images right that chose them"
+            f"{', every class counting alike' * balanced}; "
             f"each was trained again on all training images, {ensemble['epochs']} epochs."
         )
         return
-    console.print(
-        f"[bold]{found['study']}, trial {best['number']}[/]: validation {percent(best['val_accuracy'])} "
-        f"after {best['epochs']} epochs"
-    )
+    console.print(f"[bold]{found['study']}, trial {best['number']}[/]: {_reached(best)} after {best['epochs']} epochs")
     if refit:
         low, high = refit["interval_95"]
         console.print(f"[bold green]{headline(found)}[/], 95 % interval {100 * low:.2f} to {100 * high:.2f} %")
@@ -175,48 +175,6 @@ def show_exported(console: Console, written: Sequence[Written]) -> None:
     console.print(f"They are in {escape(str(written[0].path.parent))}, with labels.json and model_card.md.")
 
 
-def show_spaces(console: Console, spaces: Sequence[SpaceFile]) -> None:
-    """Print the built-in spaces."""
-    table = _table("space", "parameters", "what it holds")
-    for space_file in spaces:
-        table.add_row(
-            space_file.space.name, str(len(space_file.space.parameters)), escape(space_file.space.description)
-        )
-    console.print(table)
-    console.print(
-        "\n[dim]'tuner spaces show NAME' draws one; 'tuner spaces copy NAME mine.toml' starts one of your own.[/]"
-    )
-
-
-def show_space(console: Console, space_file: SpaceFile) -> None:
-    """Draw a space: parameters, each under the conditions that wake it."""
-    space = space_file.space
-    tree = Tree(f"[bold]{escape(space.name)}[/] [dim]{escape(space.description)}[/]")
-    for name, parameter in space.parameters.items():
-        when = f"  [cyan]when {describe_when(parameter.when)}[/]" if parameter.when else ""
-        tree.add(f"{name} [dim]{type(parameter).__name__.lower()}[/] {describe(parameter)}{when}")
-    limits = {name: limit for name, limit in vars(space.limits).items() if limit is not None}
-    if limits:
-        tree.add("[bold]limits[/] " + ", ".join(f"{name} {limit:,}" for name, limit in limits.items()))
-    if space.start_with:
-        tree.add(f"[bold]start_with[/] {len(space.start_with)} known-good configuration(s)")
-    defaults = vars(SearchSettings())
-    changed = {name: value for name, value in vars(space_file.settings).items() if value != defaults[name]}
-    if changed:
-        tree.add("[bold]search[/] " + ", ".join(f"{name} {value}" for name, value in changed.items()))
-    console.print(tree)
-
-
-def show_check(console: Console, name: str, found: Survey) -> None:
-    """Print what a checked space can make."""
-    table = _table("", "parameters", "multiply-adds")
-    for which, cost in (("smallest", found.smallest), ("largest", found.largest)):
-        table.add_row(which, f"{cost.parameters:,}", f"{cost.multiply_adds:,}")
-    refused = f"{found.refused} of them over the limits or impossible to build"
-    console.print(f"[green]{escape(name)} is a good space.[/] {found.sampled} random configurations, {refused}.")
-    console.print(table)
-
-
 def show_studies(console: Console, rows: Sequence[StudyRow]) -> None:
     """Print the studies."""
     if not rows:
@@ -226,7 +184,8 @@ def show_studies(console: Console, rows: Sequence[StudyRow]) -> None:
     for row in rows:
         trials = ", ".join(f"{count} {state_text(state)}" for state, count in row.trials.items()) or "none"
         started = f"{row.started:%Y-%m-%d %H:%M}" if row.started else "–"
-        table.add_row(row.name, row.space, trials, percent(row.best_val_accuracy), started)
+        best = percent(row.best_val_accuracy) + " balanced" * (row.metric != VAL_ACCURACY)
+        table.add_row(row.name, row.space, trials, best, started)
     console.print(table)
 
 
@@ -258,6 +217,37 @@ def show_places(console: Console, places: Sequence[Place]) -> None:
     console.print(table)
     if not any(place.found == "verified" for place in places):
         console.print("\nFashion-MNIST is nowhere yet: 'tuner data fetch' downloads it, as the first search would.")
+
+
+MOST_CLASSES = 120
+
+
+def show_data(console: Console, source: Source) -> None:
+    """Print what a data set holds, class by class, and what is odd about it."""
+    height, width, channels = source.input_shape
+    console.print(
+        f"[bold]{escape(source.name)}[/] ({source.kind}{', verified' if source.verified else ''}): "
+        f"{height}x{width}, {'grey' if channels == 1 else 'in colour'}, {len(source.class_names)} classes, "
+        f"digest {source.digest}"
+    )
+    validate = validation_images(source)
+    held = ", held out here" if source.held_out else ""
+    console.print(
+        f"{source.n_train - validate:,} images train, {validate:,} validate, {source.n_test:,} test{held}. "
+        f"They are read from {escape(str(source.folder))}",
+        soft_wrap=True,
+    )
+    table = _table("class", "training file", "test")
+    rows = list(zip(source.class_names, source.train_class_counts, source.test_class_counts, strict=True))
+    for name, train, test in rows[:MOST_CLASSES]:
+        table.add_row(escape(name), f"{train:,}", f"{test:,}")
+    console.print(table)
+    if len(rows) > MOST_CLASSES:
+        console.print(f"… and {len(rows) - MOST_CLASSES:,} more; --json lists all.")
+    for note in source.notes:
+        console.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+    for warning in source.warnings:
+        console.print(f"[yellow]warning: {escape(warning)}[/]", soft_wrap=True)
 
 
 MOST_ROWS = 100

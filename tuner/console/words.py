@@ -1,9 +1,11 @@
-"""Small phrases that the screens share."""
+"""Small phrases that the screens share, and how their tables look."""
 
 from __future__ import annotations
 
+from rich.table import Table
+
 from tuner.records import TrialSummary, Values
-from tuner.reporting.sentences import percent, value_text
+from tuner.reporting.sentences import percent, validation_word, value_text
 
 
 def duration(seconds: float) -> str:
@@ -17,6 +19,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def plain_table(*headers: str) -> Table:
+    """Return an empty table without lines."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for header in headers:
+        table.add_column(header)
+    return table
+
+
 def values_line(values: Values, beside: Values | None = None) -> str:
     """Return ``name=value`` pairs; with ``beside`` only those that differ from it."""
     shown = {name: value for name, value in values.items() if beside is None or beside.get(name) != value}
@@ -26,7 +36,9 @@ def values_line(values: Values, beside: Values | None = None) -> str:
 def reason_of(trial: TrialSummary) -> str:
     """Return how a trial ended, in a phrase."""
     if trial.state == "complete":
-        return f"complete: validation {percent(trial.val_accuracy)} after {len(trial.curve)} epochs"
+        return (
+            f"complete: {validation_word(trial.metric)} {percent(trial.val_accuracy)} after {len(trial.curve)} epochs"
+        )
     return f"{trial.state}: {trial.reason}" if trial.reason else trial.state
 
 

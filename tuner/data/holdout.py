@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.sources import PARTS, parse_idx, read_bytes
+from tuner.data.folder import Source
+from tuner.data.idx import TEST, parse_images, parse_labels, read_bytes
 
 
-def read_test(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return the test images, uint8 (n, height, width, channels), and their labels, int64 (n,)."""
-    images, labels = (parse_idx(read_bytes(folder, part), folder / part) for part in PARTS[2:])
-    return images[..., None], labels.astype(np.int64)
+def read_test(source: Source) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the test images, uint8 (n, height, width, channels), and their labels, int64 (n,).
+
+    Raises DataError when they are no longer those that were checked.
+    """
+    images, labels = (read_bytes(source.folder, part, source.blob(part)) for part in TEST)
+    return parse_images(images, source.folder / TEST[0]), parse_labels(labels, source.folder / TEST[1])

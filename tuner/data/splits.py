@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.sources import PARTS, Source, parse_idx, read_bytes
+from tuner.data.folder import Source
+from tuner.data.idx import TRAINING, parse_images, parse_labels, read_bytes
 from tuner.errors import DataError
 
 SPLIT_SEED = 20170831
@@ -50,10 +51,13 @@ SPLIT = Cut()
 def read_images(source: Source, cut: Cut = SPLIT) -> Images:
     """Return what trains and what validates, e.g. 50,000 and 10,000 images of Fashion-MNIST.
 
-    Raises DataError when there are fewer than ``cut.train_images``.
+    Raises DataError when there are fewer than ``cut.train_images``, or they are no longer those that were checked.
     """
-    images, classes = (parse_idx(read_bytes(source.folder, part), source.folder / part) for part in PARTS[:2])
-    pixels, labels = images[..., None], classes.astype(np.int64)
+    images, classes = (read_bytes(source.folder, part, source.blob(part)) for part in TRAINING)
+    pixels, labels = (
+        parse_images(images, source.folder / TRAINING[0]),
+        parse_labels(classes, source.folder / TRAINING[1]),
+    )
     if cut.everything:
         train, val = np.arange(len(labels)), np.arange(0)
     elif cut.fold is not None:
@@ -65,6 +69,11 @@ def read_images(source: Source, cut: Cut = SPLIT) -> Images:
     if cut.train_images is not None:
         train = part_of(train, labels, cut.train_images)
     return Images(pixels[train], labels[train], pixels[val], labels[val], len(source.class_names), _scale(pixels))
+
+
+def validation_images(source: Source) -> int:
+    """Return how many images of the training file validate on the constant split."""
+    return sum(max(1, round(count * VALIDATION_SHARE)) for count in source.train_class_counts)
 
 
 def split_indices(

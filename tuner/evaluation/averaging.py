@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from tuner.data.sources import Source
 from tuner.data.splits import Cut, read_images
-from tuner.records import Values
+from tuner.records import VAL_ACCURACY, Values
+from tuner.space.hypermodel_file import HypermodelFile
+from tuner.training.metrics import by_metric
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Predict: TypeAlias = Callable[[Pixels], npt.NDArray[np.float32]]
@@ -34,7 +36,7 @@ WAYS: dict[str, tuple[tuple[int, bool], ...]] = {
 
 @dataclass(frozen=True)
 class Averaging:
-    """How to average, and what it gave on the validation images; accuracies are fractions."""
+    """How to average, and what it gave on the validation images; fractions, by the search's metric."""
 
     how: str
     """One of WAYS, or "" when plain is as good."""
@@ -61,8 +63,13 @@ def averaged(predict: Predict, images: Pixels, how: str, plain: npt.NDArray[np.f
     return mean
 
 
-def choose(
-    predict: Predict, images: Pixels, labels: npt.NDArray[np.int64], until: float, models: int
+def choose(  # noqa: PLR0913
+    predict: Predict,
+    images: Pixels,
+    labels: npt.NDArray[np.int64],
+    until: float,
+    models: int,
+    metric: str = VAL_ACCURACY,
 ) -> Averaging | None:
     """Return the way that is best on these validation images; None when ``until`` (monotonic) is too soon to try.
 
@@ -72,7 +79,7 @@ def choose(
     plain = predict(images)
     one_pass = time.monotonic() - start
     known: dict[tuple[int, bool], npt.NDArray[np.float32]] = {(0, False): plain}
-    accuracies = {"": _accuracy(plain, labels)}
+    accuracies = {"": by_metric(metric, plain.argmax(axis=1), labels)}
     for how, copies in WAYS.items():
         passes = len(copies) - len(known) + models * len(copies)
         if one_pass * passes > until - time.monotonic():
@@ -80,7 +87,8 @@ def choose(
         for copy in copies:
             if copy not in known:
                 known[copy] = predict(_copy(images, *copy))
-        accuracies[how] = _accuracy(np.mean([known[copy] for copy in copies], axis=0), labels)
+        mean = np.mean([known[copy] for copy in copies], axis=0)
+        accuracies[how] = by_metric(metric, mean.argmax(axis=1), labels)
     if len(accuracies) == 1:
         return None
     best = max(accuracies, key=lambda how: accuracies[how])  # the first of equals: the cheapest
@@ -96,30 +104,25 @@ class Winner:
     cut: Cut
     """The images that the checkpoint was trained on: those that validated it may choose."""
     checkpoints: Path
+    metric: str = VAL_ACCURACY
+    hypermodel: HypermodelFile | None = None
 
 
 def choose_for(winner: Winner, until: float, models: int, batch: int) -> Averaging | None:
     """Choose with the network in the winner's newest checkpoint; None when there is none, or no time."""
-    from tuner.models.cnn import build_network, whole_model
-    from tuner.training.checkpoint import Damaged, newest_weights
-    from tuner.training.configuration import read_configuration
+    from tuner.training.checkpoint import Damaged
+    from tuner.training.rebuilt import rebuilt
 
     images = read_images(winner.source, winner.cut)
-    plan = read_configuration(winner.values).plan(winner.source.input_shape, images.classes)
-    network = build_network(plan, scale=images.scale, seed=0)
     try:
-        network.set_weights(newest_weights(winner.checkpoints))
+        model = rebuilt(winner.values, winner.hypermodel, winner.source, images, winner.checkpoints)
     except (Damaged, ValueError):
         return None
-    model = whole_model(plan, network, scale=images.scale)
     return choose(
         lambda pixels: model.predict(pixels, batch_size=batch, verbose=0),
         images.val,
         images.val_labels,
         until,
         models,
+        winner.metric,
     )
-
-
-def _accuracy(probabilities: npt.NDArray[np.float32], labels: Sequence[int] | npt.NDArray[np.int64]) -> float:
-    return float((probabilities.argmax(axis=1) == labels).mean())

@@ -162,7 +162,7 @@ class _Work:
             return
         trained = trainings.trained(numbers)
         predictions = self._checkpoints / f"{baseline.name}.npz"
-        scored = score(trained, self._source.folder, predictions, again=AGAIN)
+        scored = score(trained, self._source, predictions, again=AGAIN)
         found = self._measured(baseline, self.jobs[number].epochs, trained.curves, scored)
         before = self.found.get(baseline.name)
         self.found[baseline.name] = found if before is None else _together(before, found)
@@ -177,6 +177,7 @@ class _Work:
     def _measured(
         self, baseline: Baseline, epochs: int, curves: tuple[tuple[EpochResult, ...], ...], scored: TestScore
     ) -> Measured:
+        smallest = np.min_scalar_type(len(self._source.class_names) - 1)
         return Measured(
             name=baseline.name,
             epochs=epochs,
@@ -186,9 +187,9 @@ class _Work:
             seconds=sum(result.seconds for curve in curves for result in curve),
             versions=versions(),
             curves=curves,
-            predicted=scored.probabilities.argmax(axis=2).astype(np.uint8),
+            predicted=scored.probabilities.argmax(axis=2).astype(smallest),
             probabilities=scored.probabilities.round(3).astype(np.float16),
-            labels=scored.labels.astype(np.uint8),
+            labels=scored.labels.astype(smallest),
         )
 
     def _baseline(self, job: TrainJob) -> Baseline:

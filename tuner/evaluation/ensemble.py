@@ -25,13 +25,24 @@ from tuner.errors import SearchError
 from tuner.evaluation.apart import apart
 from tuner.evaluation.score import TestScore, score
 from tuner.evaluation.trainings import Trained, Trainings
-from tuner.records import EnsembleStarted, MemberEpochEnded, Note, Observer, TrialSummary, Values, seed_for
+from tuner.records import (
+    VAL_ACCURACY,
+    EnsembleStarted,
+    MemberEpochEnded,
+    Note,
+    Observer,
+    TrialSummary,
+    Values,
+    seed_for,
+)
 from tuner.runs import AGAIN, DAMAGED, Interruption, auto_workers, write_json
 from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.messages import TrainJob
 from tuner.search.shelf import Shelf
 from tuner.search.study import StudyFacts
+from tuner.space.hypermodel_file import HypermodelFile
+from tuner.training.metrics import by_metric
 
 ROUNDS = 25
 """Votes that are given at most; weights are shares of them."""
@@ -45,7 +56,7 @@ class Member:
     trial: int
     weight: float
     val_accuracy: float
-    """Of its checkpoint alone."""
+    """Of its checkpoint alone, by the search's metric."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Ensemble:
 
     members: tuple[Member, ...]
     val_accuracy: float
-    """Of the checkpoints' vote, on the images that chose it."""
+    """Of the checkpoints' vote, on the images that chose it, by the search's metric."""
     epochs: int
     """Of the members' second training."""
     test_accuracy: float
@@ -64,9 +75,9 @@ class Ensemble:
 
 
 def choose_members(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], size: int
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], size: int, metric: str = VAL_ACCURACY
 ) -> tuple[list[tuple[int, float]], float]:
-    """Return (candidate, weight) for at most ``size`` candidates, and the accuracy of their vote.
+    """Return (candidate, weight) for at most ``size`` candidates, and what their vote reaches by ``metric``.
 
     Greedy selection with replacement (Caruana et al. 2004): each round gives a vote to the candidate with which the
     mean is most often right, equals by their log loss; the earliest best round counts. ``probabilities`` are
@@ -77,7 +88,7 @@ def choose_members(
     best: tuple[float, dict[int, int]] = (-1.0, {})
     for number in range(1, ROUNDS + 1):
         allowed = range(len(probabilities)) if len(votes) < size else sorted(votes)
-        rated = {k: _rate((total + probabilities[k]) / number, labels) for k in allowed}
+        rated = {k: _rate((total + probabilities[k]) / number, labels, metric) for k in allowed}
         chosen = max(rated, key=lambda k: rated[k])
         votes[chosen] += 1
         total += probabilities[chosen]
@@ -88,10 +99,10 @@ def choose_members(
     return sorted(((k, count / given) for k, count in counts.items()), key=lambda one: (-one[1], one[0])), accuracy
 
 
-def _rate(mean: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return how often the vote is right and its mean log likelihood: more is better of both."""
+def _rate(mean: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], metric: str) -> tuple[float, float]:
+    """Return what the vote reaches and its mean log likelihood: more is better of both."""
     right = mean[np.arange(len(labels)), labels]
-    return float((mean.argmax(axis=1) == labels).mean()), float(np.log(np.maximum(right, 1e-12)).mean())
+    return by_metric(metric, mean.argmax(axis=1), labels), float(np.log(np.maximum(right, 1e-12)).mean())
 
 
 def candidates_of(trials: Sequence[TrialSummary], shelf: Shelf, folds: int) -> list[TrialSummary]:
@@ -134,11 +145,17 @@ def make_ensemble(  # noqa: PLR0913  # one verb with its whole sentence
     places = tuple((trial.values, _checkpoints(shelf, trial, settings.folds)) for trial in candidates)
     observe(Note(f"Choosing the members: what {len(candidates)} checkpoints say of the validation images …"))
     probabilities, labels = apart(
-        validation_probabilities, places, source, cut, what="predicting the validation images", again=AGAIN
+        validation_probabilities,
+        places,
+        facts.hypermodel,
+        source,
+        cut,
+        what="predicting the validation images",
+        again=AGAIN,
     )
-    chosen, val_accuracy = choose_members(probabilities, labels, size)
-    alone = (probabilities.argmax(axis=2) == labels).mean(axis=1)
-    members = tuple(Member(candidates[k].number, weight, float(alone[k])) for k, weight in chosen)
+    chosen, val_accuracy = choose_members(probabilities, labels, size, settings.metric)
+    alone = [by_metric(settings.metric, one.argmax(axis=1), labels) for one in probabilities]
+    members = tuple(Member(candidates[k].number, weight, alone[k]) for k, weight in chosen)
     jobs = [
         TrainJob(
             number=-1 - place,
@@ -149,6 +166,7 @@ def make_ensemble(  # noqa: PLR0913  # one verb with its whole sentence
             cut=Cut(everything=True),
             checkpoints=str(shelf.folder / f"member-{candidates[k].number}"),
             save_to=str(shelf.folder / f"member-{candidates[k].number}.keras"),
+            hypermodel=facts.hypermodel,
         )
         for place, (k, _) in enumerate(chosen)
     ]
@@ -162,8 +180,9 @@ def make_ensemble(  # noqa: PLR0913  # one verb with its whole sentence
     observe(Note("Joining the members, and scoring their vote …"))
     model = to / "model.keras"
     to.mkdir(parents=True, exist_ok=True)
-    apart(join, trained.models, tuple(weights), model, what="joining the members", again=AGAIN)
-    result = score(Trained((model,), (key,), ()), source.folder, to / "predictions.npz", again=AGAIN)
+    apart(join, trained.models, tuple(weights), model, facts.hypermodel, what="joining the members", again=AGAIN)
+    joined = Trained((model,), (key,), ())
+    result = score(joined, source, to / "predictions.npz", hypermodel=facts.hypermodel, again=AGAIN)
     made = _made(members, val_accuracy, settings.refit_epochs, result, model)
     write_json(to / "ensemble.json", {"key": key, **_document(made)})
     for job in jobs:
@@ -198,31 +217,27 @@ def _train(  # noqa: PLR0913
 
 
 def validation_probabilities(
-    places: Sequence[tuple[Values, Path]], source: Source, cut: Cut
+    places: Sequence[tuple[Values, Path]], hypermodel: HypermodelFile | None, source: Source, cut: Cut
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return what each checkpoint says of the validation images, (candidates, images, classes), and their labels."""
-    from tuner.models.cnn import build_network, whole_model
-    from tuner.training.checkpoint import newest_weights
-    from tuner.training.configuration import read_configuration
+    from tuner.training.rebuilt import rebuilt
 
     images = read_images(source, cut)
-    said = []
-    for values, folder in places:
-        plan = read_configuration(values).plan(source.input_shape, images.classes)
-        network = build_network(plan, scale=images.scale, seed=0)
-        network.set_weights(newest_weights(folder))
-        model = whole_model(plan, network, scale=images.scale)
-        said.append(model.predict(images.val, batch_size=BATCH, verbose=0))
+    said = [
+        rebuilt(values, hypermodel, source, images, folder).predict(images.val, batch_size=BATCH, verbose=0)
+        for values, folder in places
+    ]
     return np.stack(said), np.asarray(images.val_labels, np.int64)
 
 
-def join(models: Sequence[Path], weights: Sequence[float], to: Path) -> None:
-    """Write one Keras model of standard layers whose probabilities are the weighted mean of the ``models``'."""
+def join(models: Sequence[Path], weights: Sequence[float], to: Path, hypermodel: HypermodelFile | None = None) -> None:
+    """Write one Keras model whose probabilities are the weighted mean of the ``models``', in standard layers."""
     import keras
 
     from tuner.runs import draft_of
+    from tuner.training.rebuilt import load_whole
 
-    members = [keras.saving.load_model(path, compile=False) for path in models]
+    members = [load_whole(path, hypermodel) for path in models]
     inputs = keras.Input(members[0].input_shape[1:], dtype="uint8", name="pixels")
     votes = []
     for number, (member, weight) in enumerate(zip(members, weights, strict=True)):

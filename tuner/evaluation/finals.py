@@ -98,6 +98,7 @@ def judge_finalists(  # noqa: PLR0913  # one verb with its whole sentence
                     cut=Cut(settings.train_images),
                     folds=settings.folds,
                     checkpoints=str(shelf.folder / f"final-{trial.number}-{seed}"),
+                    hypermodel=facts.hypermodel,
                 )
             )
     observe(FinalsStarted(tuple(trial.number for trial in finalists), settings.trial_epochs, settings.top_seeds))
@@ -117,7 +118,7 @@ def judge_finalists(  # noqa: PLR0913  # one verb with its whole sentence
     for job in jobs:
         if job.number not in work.dropped:
             curve = work.trained([job.number]).curves[0]
-            found.setdefault(trial_of[job.number][0], []).append(value_of(curve, settings.epochs))
+            found.setdefault(trial_of[job.number][0], []).append(value_of(curve, settings.epochs, settings.metric))
     if _all_in(finalists, found):
         write_json(folder / FILE, {"study": facts.identity, "val_accuracies": found})
     else:

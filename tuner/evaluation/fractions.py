@@ -30,6 +30,7 @@ class Point:
 
     train_images: int
     val_accuracy: float
+    """By the study's metric."""
 
 
 def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
@@ -63,13 +64,14 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
             seed=seed_for(settings.seed, "fraction", winner.number),
             cut=Cut(size),
             checkpoints=str(checkpoints / f"fraction-{winner.number}-{size}"),
+            hypermodel=facts.hypermodel,
         )
         for place, size in enumerate(reversed(sizes))  # the longest first
     ]
     size_of = {job.number: job.cut.train_images or 0 for job in jobs}
     checkpoints.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(LocalExecutor(folder)) as executor, interruption.listening():
-        observe(FractionsStarted(tuple(sizes), settings.epochs))
+        observe(FractionsStarted(tuple(sizes), settings.epochs, settings.metric))
         size = min(auto_workers(), len(jobs))
         crew = Crew(executor, size, heartbeat=settings.heartbeat, observe=observe, again=AGAIN)
         work = Trainings(
@@ -84,7 +86,7 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
         work.run()
     curves = zip(jobs, work.trained().curves, strict=True)
     points = sorted(
-        (Point(size_of[job.number], curve[-1].val_accuracy or 0.0) for job, curve in curves),
+        (Point(size_of[job.number], curve[-1].judged(settings.metric) or 0.0) for job, curve in curves),
         key=lambda point: point.train_images,
     )
     rows = [dataclasses.asdict(point) for point in points]

@@ -44,11 +44,11 @@ class Measured:
     versions: dict[str, str]
     curves: tuple[tuple[EpochResult, ...], ...]
     """One a seed."""
-    predicted: npt.NDArray[np.uint8]
+    predicted: npt.NDArray[np.unsignedinteger]
     """(seeds, images): the most probable class."""
     probabilities: npt.NDArray[np.float16]
     """(seeds, images, classes), to three decimals."""
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.unsignedinteger]
     """(images,)"""
 
     @property

@@ -15,6 +15,7 @@ from tuner.search.budget import RefitPlan
 from tuner.search.crew import Crew
 from tuner.search.messages import TrainJob
 from tuner.search.shelf import Shelf
+from tuner.space.hypermodel_file import HypermodelFile
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def refit(  # noqa: PLR0913  # one verb with its whole sentence
     interruption: Interruption,
     observe: Observer,
     done: Collection[int] = (),
+    hypermodel: HypermodelFile | None = None,
 ) -> Refitted:
     """Train ``values`` from fresh seeds on all training images of ``source``; the models go to ``shelf``.
 
@@ -60,6 +62,7 @@ def refit(  # noqa: PLR0913  # one verb with its whole sentence
             cut=Cut(everything=True),
             checkpoints=shelf.place(-1 - number),
             save_to=str(shelf.folder / f"refit-{number}.keras"),
+            hypermodel=hypermodel,
         )
         for number in range(plan.seeds)
         if (seed := seed_for(study_seed, "refit", number)) not in done

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.data.holdout import read_test
+from tuner.data.sources import Source
 from tuner.errors import SearchError
 from tuner.evaluation.analysis import choose_examples
 from tuner.evaluation.apart import apart
@@ -25,6 +26,8 @@ from tuner.evaluation.averaging import Averaging, Winner, averaged, choose_for
 from tuner.evaluation.statistics import mean_and_sd, wilson
 from tuner.evaluation.trainings import Trained
 from tuner.runs import DAMAGED, draft_of
+from tuner.space.hypermodel_file import HypermodelFile
+from tuner.training.metrics import balanced_accuracy
 
 BATCH = 500
 SCORING = "scoring the test set"
@@ -56,6 +59,11 @@ class TestScore:
         return [] if self.averaged is None else self._accuracies(self.averaged)
 
     @property
+    def balanced_accuracies(self) -> list[float]:
+        """Return the mean over the classes of the fraction that is right of each, one a model."""
+        return [balanced_accuracy(one.argmax(axis=1), self.labels) for one in self.probabilities]
+
+    @property
     def mean_and_sd(self) -> tuple[float, float | None]:
         """Return the mean over the models and their sample standard deviation."""
         return mean_and_sd(self.accuracies)
@@ -78,7 +86,7 @@ class TestScore:
 class Order:
     """What the scoring process is to do."""
 
-    data: Path
+    source: Source
     predictions: Path
     keys: tuple[str, ...]
     models: tuple[Path, ...]
@@ -88,20 +96,23 @@ class Order:
     """On the monotonic clock: what does not fit before it is not tried."""
     earlier: int
     """So many trainings of ``keys`` are scored already, and stay."""
+    hypermodel: HypermodelFile | None = None
+    """Whose layers the models may have."""
 
 
 def score(  # noqa: PLR0913  # one verb with its whole sentence
     trained: Trained,
-    data: Path,
+    source: Source,
     predictions: Path,
     *,
     examples: Path | None = None,
     winner: Winner | None = None,
     seconds: float = 0.0,
     after: Sequence[str] = (),
+    hypermodel: HypermodelFile | None = None,
     again: str = "'--resume' tries it again",
 ) -> TestScore:
-    """Score each model on the test images in the folder ``data``; probabilities go to ``predictions`` (.npz).
+    """Score each model on the test images of ``source``; probabilities go to ``predictions`` (.npz).
 
     Some test images go to ``examples`` (.npz), to be looked at. ``winner`` is what test-time averaging is chosen with,
     if that can be done in ``seconds``. Where a run that died had scored these very trainings already, its predictions
@@ -113,7 +124,7 @@ def score(  # noqa: PLR0913  # one verb with its whole sentence
     if before is not None:
         return before
     until = time.monotonic() + seconds
-    order = Order(data, predictions, keys, trained.models, examples, winner, until, len(after))
+    order = Order(source, predictions, keys, trained.models, examples, winner, until, len(after), hypermodel)
     apart(predict_and_save, order, what=SCORING, again=again)
     found = read_score(predictions, keys)
     if found is None:
@@ -149,16 +160,18 @@ def predict_and_save(order: Order) -> None:
     """Predict as a user of each file would, raw pixels in, and save what came out. Raises SearchError."""
     import keras
 
+    from tuner.training.rebuilt import load_whole
+
     earlier = read_score(order.predictions) if order.earlier else None
     if order.earlier and earlier is None:
         raise SearchError(f"{order.predictions} does not hold the earlier scores any more")
     averaging = earlier.averaging if earlier else None
     if order.winner and not earlier:  # before the test set is opened
         averaging = choose_for(order.winner, order.until, len(order.models), BATCH)
-    images, labels = read_test(order.data)
+    images, labels = read_test(order.source)
     plain, better = [], []
     for path in order.models:
-        model = keras.saving.load_model(path, compile=False)
+        model = load_whole(path, order.hypermodel)
 
         def predict(pixels: Any, model: keras.Model = model) -> Any:  # noqa: ANN401  # NumPy's and Keras's
             return model.predict(pixels, batch_size=BATCH, verbose=0)

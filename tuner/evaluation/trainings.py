@@ -13,7 +13,7 @@ from tuner.errors import SearchError
 from tuner.records import EpochResult, Note, Observer
 from tuner.runs import Interruption
 from tuner.search.crew import Crew, Heard
-from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
+from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, Suggest, TrainJob
 from tuner.training.checkpoint import epochs_kept
 
 MAX_LOST_WORKERS = 3
@@ -108,6 +108,11 @@ class Trainings:
                 self._ended(number)
             case Failed():
                 raise SearchError(f"{self._name(number)} failed: {message.reason}", hint=self._again)
+            case Suggest():
+                said = f"{self._name(number)} failed: the hypermodel asks for '{message.asked.name}' now"
+                raise SearchError(
+                    f"{said}, which its trial did not have", hint="its code does not do the same each time"
+                )
             case Lost():
                 self._lost += 1
                 if self._lost > MAX_LOST_WORKERS:

@@ -101,6 +101,7 @@ class Ending:
             winner.values,
             self.facts.source,
             plan,
+            hypermodel=self.facts.study_facts.hypermodel,
             study_seed=settings.seed,
             shelf=self.shelf,
             crew=crew,
@@ -120,12 +121,14 @@ class Ending:
         settings = self.facts.study_facts.settings
         place, folds = Path(self.shelf.place(winner.number)), settings.folds
         cut = Cut(settings.train_images) if folds == 1 else Cut(settings.train_images, fold=(0, folds))
+        place, hypermodel = place if folds == 1 else place / "fold-0", self.facts.study_facts.hypermodel
         result = score(
             refitted,
-            self.facts.source.folder,
+            self.facts.source,
             self.folder / PREDICTIONS,
             examples=self.folder / "examples.npz",
-            winner=Winner(winner.values, self.facts.source, cut, place if folds == 1 else place / "fold-0"),
+            winner=Winner(winner.values, self.facts.source, cut, place, settings.metric, hypermodel),
+            hypermodel=hypermodel,
             seconds=self.clock.left() - REPORT_SECONDS,
             after=before["trainings"] if before else (),
         )
@@ -144,6 +147,7 @@ class Ending:
             "test_accuracies": result.accuracies,
             "test_accuracy_mean": mean,
             "test_accuracy_sd": sd,
+            "test_balanced_accuracies": result.balanced_accuracies,
             "interval_95": list(result.interval_95),
             "n_test": len(result.labels),
             "seconds": round(refitted.seconds + (before["seconds"] if before else 0.0), 1),

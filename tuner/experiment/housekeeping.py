@@ -12,9 +12,10 @@ from tuner.errors import StudyError
 from tuner.reporting.best import known_study
 from tuner.reporting.report import read_report, trial_documents, trial_table
 from tuner.runs import Outputs, as_table, disk_trouble_in_one_line, folder_bytes, lock_beside, only_one
+from tuner.search.asked import as_searched
 from tuner.search.request import check_name
 from tuner.search.storage import open_storage
-from tuner.search.study import study_names
+from tuner.search.study import load_study, study_names
 from tuner.space.reader import parse_space
 
 AGAIN = "the same command goes on"
@@ -68,7 +69,8 @@ def exported(outputs: Outputs, name: str, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(trial_documents(known.trials), indent=2, ensure_ascii=False) + "\n"
     space = parse_space(known.facts.space_name, known.facts.space_text, source=f"study '{name}'").space
-    return as_table(*trial_table(known.trials, space))
+    study, _ = load_study(open_storage(outputs, create=False), name)
+    return as_table(*trial_table(known.trials, as_searched(space, study)))
 
 
 @contextlib.contextmanager

@@ -39,11 +39,13 @@ from tuner.runs import (
     write_json,
     write_text,
 )
+from tuner.search.asked import as_searched
 from tuner.search.budget import FORWARD_SHARE, Clock, Pace
 from tuner.search.coordinator import Coordinator
 from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
 from tuner.search.pruners import make_pruner
+from tuner.search.rehearsal import check_settings, rehearse
 from tuner.search.request import Opened, Request, claimed
 from tuner.search.samplers import make_sampler
 from tuner.search.shelf import Shelf
@@ -56,7 +58,7 @@ from tuner.search.study import (
     summaries,
     why_no_winner,
 )
-from tuner.search.task import SearchTask
+from tuner.search.task import Rehearsed, SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.settings import SearchSettings
 
@@ -107,7 +109,10 @@ class _Run:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             executor.let_go()
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
-            task = SearchTask(space, settings, source, epoch_images(settings, source), workers)
+            for text in (*source.notes, *(f"warning: {warning}" for warning in source.warnings)):
+                self.observe(Note(f"{source.name}: {text}"))
+            rehearsed = self._rehearse(crew, source) if space.hypermodel else None
+            task = SearchTask(space, settings, source, epoch_images(settings, source), workers, rehearsed)
             timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit)
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
@@ -115,11 +120,12 @@ class _Run:
             elif self.opened.resumed and self.request.study is None:
                 self.observe(Note(f"Going on with '{self.opened.name}', the latest; --study names another one."))
             study, study_facts = self._study(source)
-            write_text(self.folder / "space.toml", study_facts.space_text)
+            self._write_space(study_facts)
             with self.interruption.listening():
                 Coordinator(
                     study, task, crew, timekeeper, self.observe, shelf=shelf, interruption=self.interruption
                 ).run()
+                space = as_searched(space, study)
                 seconds, before = self.clock.elapsed(), read_report(self.folder)
                 facts = Facts(self.opened.name, study_facts, space, source, seconds, crew.lost, before)
                 trials = summaries(study)
@@ -150,6 +156,19 @@ class _Run:
             shelf.clear_refit()  # not before the result is in
         return report
 
+    def _rehearse(self, crew: Crew, source: Source) -> Rehearsed:
+        """Build the hypermodel once, before there is a study, and tell what it is given. Raises SpaceError."""
+        found = rehearse(crew, self.opened.space_file.space, source)
+        check_settings(found, self.opened.settings)
+        trained = "trains by its own fit" if found.own_fit else "is trained epoch by epoch, and goes on after a crash"
+        self.observe(Note(f"The hypermodel {trained}: {found.contract}."))
+        return found
+
+    def _write_space(self, facts: StudyFacts) -> None:
+        write_text(self.folder / "space.toml", facts.space_text)
+        if facts.hypermodel:
+            write_text(self.folder / Path(facts.hypermodel.path).name, facts.hypermodel.text)
+
     def _study(self, source: Source) -> tuple[optuna.Study, StudyFacts]:
         """Create or load the study, with the sampler and pruner that this search uses, and note this search in it."""
         opened = self.opened
@@ -163,7 +182,8 @@ class _Run:
                     f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
                     hint="name the same data with --data, or start a new study",
                 )
-            facts = dataclasses.replace(facts, settings=settings, commands=(*facts.commands, command_line()))
+            commands = (*facts.commands, command_line())
+            facts = dataclasses.replace(facts, settings=settings, data_folder=opened.data, commands=commands)
             keep_facts(study, facts)
         else:
             text, digest = opened.space_file.text, opened.space_file.hash
@@ -183,9 +203,14 @@ class _Run:
 
 def epoch_images(settings: SearchSettings, source: Source) -> float:
     """Return what an epoch of a trial costs, in images trained. Raises DataError when there are not so many."""
+    return epoch_images_of(settings, source.n_train)
+
+
+def epoch_images_of(settings: SearchSettings, n_train: int) -> float:
+    """Return the same for a training file of ``n_train`` images."""
     share = 1 / settings.folds if settings.folds > 1 else VALIDATION_SHARE
-    validation = round(source.n_train * share)
-    train = source.n_train - validation
+    validation = round(n_train * share)
+    train = n_train - validation
     if settings.train_images is not None and settings.train_images > train:
         raise DataError(f"search.train_images = {settings.train_images}, but the training split has {train}")
     return (settings.train_images or train) + FORWARD_SHARE * validation

@@ -73,7 +73,12 @@ def take_away(  # noqa: PLR0913  # one verb with its whole sentence
     source = images_here(known.facts)
     images = None if source is None else read_images(source).val[:CHECKED_IMAGES]
     if source is not None and not document["classes"]:  # the search has not reported yet
-        about = {"data": source.name, "classes": list(source.class_names), "input_shape": list(source.input_shape)}
+        about = {
+            "data": source.name,
+            "images": source.as_document(),
+            "classes": list(source.class_names),
+            "input_shape": list(source.input_shape),
+        }
         document = {**document, **about, "versions": versions(), "seed": known.facts.settings.seed}
     if wanted.ensemble is not None:
         model = known.folder / f"ensemble-{wanted.ensemble}" / "model.keras"
@@ -99,8 +104,9 @@ def _rebuild(outputs: Outputs, known: Known, number: int, to: Path) -> None:
             hint=f"--keep N keeps more: '{resume_command(outputs, known.name)} --keep N' from now on",
         )
     cut = Cut(settings.train_images) if settings.folds == 1 else Cut(settings.train_images, fold=(0, settings.folds))
+    arguments = (trial.values, known.facts.hypermodel, place, _images_of(known), cut, to)
     try:
-        apart(rebuild, trial.values, place, _images_of(known), cut, to, what=f"rebuilding trial {number}", again=AGAIN)
+        apart(rebuild, *arguments, what=f"rebuilding trial {number}", again=AGAIN)
     except SearchError as error:
         raise ExportError(error.message, hint="damaged checkpoints cannot be mended: choose another trial") from None
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tuner.records import METRICS, VAL_ACCURACY
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import headline, percent, value_text, versions_sentence
+from tuner.reporting.sentences import data_sentence, headline, judged, percent, value_text, versions_sentence
 
 if TYPE_CHECKING:
     from tuner.export.formats import Written
@@ -89,6 +90,10 @@ def _what_it_is(found: Document) -> str:
     labels, sized = found["classes"], found.get("ensemble") or found["best_trial"]
     height, width, channels = found["input_shape"]
     kind = "Convolutional networks, joined by a weighted vote," if found.get("ensemble") else "A convolutional network"
+    if found.get("hypermodel"):
+        one = "Networks" if found.get("ensemble") else "A network"
+        kind = f"{one} of the KerasTuner hypermodel `{found['hypermodel']}`"
+        kind += ", joined by a weighted vote," * bool(found.get("ensemble"))
     size = f"{sized['parameters']:,} parameters, {sized['multiply_adds']:,} multiply-adds an image"
     return "\n".join([
         f"{kind} for {len(labels)} classes of {height}x{width} images with {channels} channel(s), found by `tuner`.",
@@ -102,31 +107,34 @@ def _what_it_is(found: Document) -> str:
 
 def _accuracy(found: Document) -> str:
     best, refit, ensemble, tested = found["best_trial"], found["refit"], found.get("ensemble"), _tested(found)
+    metric = best.get("metric", VAL_ACCURACY)
     if tested is None:
         return (
-            f"Validation accuracy {percent(best['val_accuracy'])} after {best['epochs']} epochs, on images that chose "
-            "it among others: it looks better than it is. It was not trained again, and never saw the test set."
+            f"{METRICS[metric].capitalize()} {percent(judged(best))} after {best['epochs']} epochs, on images that "
+            "chose it among others: it looks better than it is. It was not trained again, and never saw the test set."
         )
     accuracy, (low, high), images = tested
     right = f"{percent(accuracy)} of {images:,} test images are right (95 % Wilson interval "
     right += f"{100 * low:.2f} to {100 * high:.2f} %)"
     if ensemble:
+        alike = ", every class counting alike" if metric != VAL_ACCURACY else ""
         each = "; ".join(
             f"trial {member['trial']}, weight {member['weight']:.2f}, {percent(member['val_accuracy'])} alone"
             for member in ensemble["members"]
         )
         return (
             f"{right}.\n\nMembers and weights were chosen on validation images with the search's checkpoints, which "
-            f"get {percent(ensemble['val_accuracy'])} of them right together ({each}). The members were then trained "
-            f"on all training images of {found['data']} for {ensemble['epochs']} epochs, and the vote was scored "
-            "once on the test images."
+            f"get {percent(ensemble['val_accuracy'])} of them right together{alike} ({each}). The members were then "
+            f"trained on all training images of {found['data']} for {ensemble['epochs']} epochs, and the vote was "
+            "scored once on the test images."
         )
     seeds = f"{len(refit['seeds'])} seeds" if len(refit["seeds"]) > 1 else "one seed"
     return (
         f"{headline(found)[0].upper()}{headline(found)[1:]} over {seeds}. This file is the first seed's: {right}.\n\n"
         "The configuration was chosen by validation images alone, then trained on all training images of "
-        f"{found['data']} for {refit['epochs']} epochs, and scored once a seed on the test images."
-    )
+        f"{found['data']} for {refit['epochs']} epochs, and scored once a seed on the test images. "
+        f"{data_sentence(found)}"
+    ).rstrip()
 
 
 def _per_class(found: Document) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tuner.errors import ExportError
 from tuner.export.card import model_card
+from tuner.export.predict import PICTURES, WHOLE
 from tuner.export.runtimes import FILES, LABELS, NEEDED, Pixels, install_hint
 from tuner.reporting.report import Document
 from tuner.runs import folder_bytes, write_text
@@ -65,6 +66,8 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
 ) -> list[Written]:
     """Write ``model`` (a Keras file) into ``folder`` in each of ``formats``, with ``labels.json`` and a model card.
 
+    ``pictures.json`` beside them tells ``tuner predict`` of a model that learnt from class folders of pictures.
+
     Each is loaded again by its own runtime in a process of its own and has to predict ``images`` (uint8, of the
     validation split) as the Keras model does; None leaves that check out. ``found`` is for the card, as
     ``reporting.best.best_document`` returns it; each step is ``tell``-ed. Nothing is overwritten and no file is left
@@ -75,7 +78,8 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
             f"{model}: not a Keras model: damaged?", hint=f"'tuner search --resume --study {found['study']}'"
         )
     _check_packages(formats)
-    for name in (*(FILES[kind] for kind in formats), LABELS, CARD):
+    whole = (found.get("images") or {}).get("kind") == "pictures"
+    for name in (*(FILES[kind] for kind in formats), LABELS, CARD, *([PICTURES] if whole else [])):
         if (folder / name).exists():
             raise ExportError(f"{folder / name} exists", hint="choose another folder, or remove it first")
     try:
@@ -88,6 +92,8 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
             for kind in formats:
                 (drafts / FILES[kind]).replace(folder / FILES[kind])
         write_text(folder / LABELS, json.dumps(found["classes"], ensure_ascii=False) + "\n")
+        if whole:
+            write_text(folder / PICTURES, json.dumps(WHOLE) + "\n")
         done = [Written(**{**vars(one), "path": folder / one.path.name}) for one in written]
         write_text(folder / CARD, model_card(found, done))
     except OSError as error:

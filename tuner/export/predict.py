@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from tuner.data.images import Fitted, fit, fit_whole
+from tuner.data.reading import find_files, read_file
 from tuner.errors import DataError, ExportError
-from tuner.export.images import fit
-from tuner.export.reading import find_files, read_file
 from tuner.export.runtimes import BATCH, FILES, LABELS, Runtime, format_of, open_runtime
 
+PICTURES = "pictures.json"
+WHOLE = {"bring": "whole"}
+"""What ``pictures.json`` says of a model that learnt from class folders of pictures: they are taken whole."""
 EACH = 5
 """Images that are warned of one by one; more of them share a line."""
 
@@ -78,7 +82,7 @@ def predict(
 ) -> Predictions:
     """Ask the model (a file, or the folder that ``tuner best --export`` wrote) about every image in ``paths``.
 
-    ``invert`` is what :func:`tuner.export.images.fit` does with it; ``key`` names the arrays of ``.npz`` files. A file
+    ``invert`` is what :func:`tuner.data.images.fit` does with it; ``key`` names the arrays of ``.npz`` files. A file
     that cannot be read is told in ``broken``. Raises ExportError when the model cannot be used.
     """
     file = _model_file(model)
@@ -89,19 +93,26 @@ def predict(
     if files:
         runtime = open_runtime(file)
         labels = _labels(file.parent / LABELS, runtime.n_classes)
-        fitted = _fitted(files, runtime, broken, invert=invert, key=key)
+        whole = _takes_whole(file.parent / PICTURES)
+
+        def bring(picture: Image.Image) -> Fitted:
+            if whole:
+                return Fitted(fit_whole(picture, runtime.input_shape, invert=bool(invert)))
+            return fit(picture, runtime.input_shape, invert=invert)
+
+        fitted = _fitted(files, bring, broken, key=key)
         while batch := list(itertools.islice(fitted, BATCH)):
             found += _answers(batch, runtime, labels, top)
     return Predictions(tuple(found), tuple(broken), tuple(others))
 
 
 def _fitted(
-    files: Sequence[Path], runtime: Runtime, broken: list[str], *, invert: bool | None, key: str | None
+    files: Sequence[Path], bring: Callable[[Image.Image], Fitted], broken: list[str], *, key: str | None
 ) -> Iterator[_Asked]:
     for path in files:
         try:
             for named in read_file(path, key):
-                fitted = fit(named.picture, runtime.input_shape, invert=invert)
+                fitted = bring(named.picture)
                 yield _Asked(named.name, fitted.pixels, named.warnings + fitted.warnings)
         except DataError as error:
             broken.append(str(error))
@@ -135,6 +146,19 @@ def _labels(path: Path, n_classes: int) -> list[str]:
     if not isinstance(labels, list) or len(labels) != n_classes or not all(isinstance(name, str) for name in labels):
         raise ExportError(f"{path}: not a list of {n_classes} names", hint="mend it, or move it away")
     return labels
+
+
+def _takes_whole(path: Path) -> bool:
+    """Tell whether the model's own pictures were brought to its input whole. Raises ExportError."""
+    if not path.exists():
+        return False
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: cannot be read: {error}", hint="mend it, or export the model again") from None
+    if said != WHOLE:
+        raise ExportError(f"{path}: says nothing that this version knows", hint="export the model again")
+    return True
 
 
 def _some(names: Sequence[str], shown: int = 3) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from optuna.storages import BaseStorage
 
-from tuner.data.sources import FASHION_MNIST, Source, find, open_folder, places
-from tuner.errors import DataError, StudyError
+from tuner.data.sources import Source, find, short_name
+from tuner.errors import DataError, EnvironmentProblem, StudyError
 from tuner.evaluation.analysis import analyse
 from tuner.evaluation.fractions import Point, measure_fractions
 from tuner.evaluation.score import read_score
@@ -21,6 +21,7 @@ from tuner.reporting.story import Story, read_story
 from tuner.reporting.verdict import PREDICTIONS, fractions_document, verdict
 from tuner.reporting.writing import write_story
 from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, only_one, versions
+from tuner.search.asked import as_searched
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, latest_study, load_study, summaries
 from tuner.space.reader import parse_space
@@ -90,7 +91,7 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     if not folder.is_dir():
         said = f"{folder}: study '{name}' has no run folder there"
         raise StudyError(said, hint="--out names the folder that it was searched in")
-    space = parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space
+    space = as_searched(parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space, study)
     report, source = as_of_now(name, facts, trials, winner, folder), images_here(facts)
     if source is not None:
         report = verdict(outputs, folder, facts, source, trials, report)
@@ -112,7 +113,8 @@ def as_of_now(name: str, facts: StudyFacts, trials: list[TrialSummary], winner: 
     return {
         **now,
         "best_trial": {**now["best_trial"], "corrected": kept.get("best_trial", {}).get("corrected")},
-        "data": old.get("data", Path(facts.data_folder).name if facts.data_folder else FASHION_MNIST),
+        "data": old.get("data", short_name(facts.data_folder)),
+        "images": old.get("images"),
         "classes": old.get("classes", []),
         "input_shape": old.get("input_shape", []),
         "versions": old.get("versions", versions()),
@@ -131,12 +133,8 @@ def as_of_now(name: str, facts: StudyFacts, trials: list[TrialSummary], winner: 
 
 def images_here(facts: StudyFacts) -> Source | None:
     """Return the study's images where they are on this machine, or None: nothing is fetched for a report."""
-    folders = [place.folder for place in places() if place.found == "verified"]
-    if facts.data_folder:
-        folders = [Path(facts.data_folder)]
-    for folder in folders:
-        with contextlib.suppress(DataError):
-            source = open_folder(folder) if folder else None
-            if source is not None and source.digest == facts.data:
-                return source
+    with contextlib.suppress(DataError, EnvironmentProblem):  # no room for a copy of them
+        source = find(facts.data_folder, download=False)
+        if source.digest == facts.data:
+            return source
     return None

@@ -6,6 +6,7 @@ never written into, a kill leaves nothing half done, and what is shown is as of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -17,13 +18,13 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.records import TrialSummary, Value
+from tuner.records import METRICS, TrialSummary, Value
 from tuner.reporting.attachments import Attachment, Uploads, attachments_of
 from tuner.reporting.notes import study_attributes, study_note, trial_attributes, trial_note
 from tuner.reporting.report import Document
 from tuner.runs import DAMAGED, Outputs
 from tuner.search.storage import PatientStorage
-from tuner.search.study import ENDS, FACTS, METRIC, StudyFacts, read_facts, summary_of
+from tuner.search.study import ENDS, FACTS, StudyFacts, read_facts, summary_of
 
 # Optuna Dashboard's own addresses (optuna_dashboard/_app.py and artifact/_backend.py, 0.21).
 ONE_STUDY = re.compile(r"/api/studies/(\d+)")
@@ -45,8 +46,8 @@ class _Told:
     attributes: dict[str, Value]
 
     @classmethod
-    def of(cls, trial: FrozenTrial) -> _Told:
-        summary = summary_of(trial)
+    def of(cls, trial: FrozenTrial, metric: str) -> _Told:
+        summary = dataclasses.replace(summary_of(trial), metric=metric)  # a running one does not know it yet
         return cls(summary, trial_note(summary, trial.intermediate_values), trial_attributes(summary))
 
 
@@ -124,7 +125,7 @@ class Attached:
         if "trials" not in body:  # an upload is answered by the list of artifacts alone
             return
         told = self._tell(study)
-        body["objective_names"] = [METRIC]
+        body["objective_names"] = [METRICS[study.facts.settings.metric]]
         body["user_attrs"] = _attributes(body["user_attrs"], study_attributes(study.facts), {FACTS})
         columns = {key: not isinstance(value, str) for one in told.values() for key, value in one.attributes.items()}
         others = [column for column in body["union_user_attrs"] if column["key"] not in MACHINERY]
@@ -146,8 +147,9 @@ class Attached:
         """Return what is shown of every trial that has begun, by number."""
         known = self._told.setdefault(study.number, {})
         trials = self._storage.get_all_trials(study.number, deepcopy=False)
+        metric = study.facts.settings.metric
         begun = [trial for trial in trials if trial.state != TrialState.WAITING]
-        told = {trial.number: known.get(trial.number) or _Told.of(trial) for trial in begun}
+        told = {trial.number: known.get(trial.number) or _Told.of(trial, metric) for trial in begun}
         known.update({trial.number: told[trial.number] for trial in begun if trial.state.is_finished()})
         return told
 

@@ -65,9 +65,10 @@ def best_document(outputs: Outputs, known: Known, number: int | None = None) -> 
     else:
         missing = "It is as the search left it: not trained again on all images, and never scored on the test images."
     return {
-        **{key: report.get(key) for key in ("versions", "commit", "seed", "data", "classes", "input_shape")},
+        **{key: report.get(key) for key in ("versions", "commit", "seed", "data", "images", "classes", "input_shape")},
         "study": name,
         "space": facts.space_name,
+        "hypermodel": facts.hypermodel.called if facts.hypermodel else None,
         "command": " && ".join(facts.commands),
         "best_trial": winner_document(trials, chosen, facts.settings),
         "refit": refit,

@@ -12,7 +12,7 @@ from markupsafe import escape
 
 from tuner.evaluation.score import TestScore, read_score
 from tuner.evaluation.statistics import mcnemar
-from tuner.records import TrialSummary, Value
+from tuner.records import METRICS, VAL_ACCURACY, TrialSummary, Value
 from tuner.reporting.again import Told
 from tuner.reporting.exhibit import Exhibit
 from tuner.reporting.figures.compare import races
@@ -20,7 +20,7 @@ from tuner.reporting.figures.style import as_svg
 from tuner.reporting.findings import compute_of, trained
 from tuner.reporting.page import Drawn, render
 from tuner.reporting.report import Document
-from tuner.reporting.sentences import SCALE, duration, headline, listed, p_text, percent, spread, value_text
+from tuner.reporting.sentences import SCALE, duration, headline, judged, listed, p_text, percent, spread, value_text
 from tuner.reporting.verdict import PREDICTIONS
 from tuner.runs import Outputs, write_text
 
@@ -91,7 +91,8 @@ def _row(told: Told) -> Document:
         "test_accuracy_sd": refit.get("test_accuracy_sd"),
         "interval_95": refit.get("interval_95"),
         "seeds": len(refit.get("seeds", ())),
-        "val_accuracy": best["val_accuracy"],
+        "metric": best.get("metric", VAL_ACCURACY),
+        "val_accuracy": judged(best),
         "train_images": best["train_images"],
         "folds": story.settings.folds,
         "parameters": best["parameters"],
@@ -113,6 +114,9 @@ def _notes(rows: Sequence[Document]) -> list[str]:
             f"These studies searched different images ({images}), so that their accuracies cannot be set against each "
             "other."
         )
+    if not _alike(rows, "metric"):
+        each = listed([f"{row['study']} by {METRICS[row['metric']]}" for row in rows])
+        notes.append(f"Their trials were not judged alike: {each}; figures of validation cannot be set side by side.")
     if not _alike(rows, "train_images", "folds"):
         each = listed([f"those of {row['study']} on {_share(row)}" for row in rows])
         notes.append(f"Their trials were not trained alike: {each}; accuracies and times differ for that, too.")
@@ -148,7 +152,7 @@ def _score(told: Told) -> TestScore | None:
 
 def _exhibits(told: Sequence[Told], rows: Sequence[Document]) -> list[Exhibit]:
     """Return the races that can be run: none on different images, and by compute only where an epoch is of as many."""
-    if not _alike(rows, "data_digest"):
+    if not _alike(rows, "data_digest", "metric"):
         return []
     costs: list[tuple[str, str, Callable[[TrialSummary], float]]] = [
         ("trials", "trained trials", lambda _: 1.0),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import optuna
 
-from tuner.records import TrialSummary, Value
+from tuner.records import METRICS, TrialSummary, Value, metric_of
 from tuner.search.samplers import distributions_of
 from tuner.search.study import experimental
 from tuner.space.parameters import Fixed, Space
@@ -32,8 +32,13 @@ def trained(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
 
 
 def last_accuracy(trial: TrialSummary) -> float:
-    """Return what ``trial`` is worth: the validation accuracy of its last epoch, or the mean of its folds."""
-    return trial.curve[-1].val_accuracy or 0.0 if trial.val_accuracy is None else trial.val_accuracy
+    """Return what ``trial`` is worth: what its last epoch reached on validation, or the mean of its folds."""
+    return trial.path[-1][1] if trial.val_accuracy is None else trial.val_accuracy
+
+
+def judged_by(trials: Sequence[TrialSummary]) -> str:
+    """Return what stands at an axis of what the trials are worth."""
+    return f"{METRICS[metric_of(trials)]}, %"
 
 
 def ranking(trials: Sequence[TrialSummary]) -> tuple[list[float], int]:

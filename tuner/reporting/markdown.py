@@ -13,6 +13,7 @@ from tuner.reporting.sentences import (
     class_rows,
     conditions,
     counts_sentence,
+    data_sentence,
     finalist_rows,
     headline,
     interval_sentence,
@@ -53,6 +54,7 @@ def as_markdown(report: Document, figures: Sequence[Shown] = ()) -> str:
     paragraphs = [f"# {plain(report['study'])}: {headline(report)}"]
     if refit:
         paragraphs += [verdict(report), f"{refit_sentence(report)} {interval_sentence(report)}"]
+        paragraphs.append(data_sentence(report))
         paragraphs += [f"Note: {refit['note']}." if refit["note"] else "", averaged_sentence(report)]
     paragraphs += [validation_sentence(report), _baselines(report["baselines"])]
     values = [(name, value_text(value)) for name, value in best["values"].items()]

@@ -8,7 +8,7 @@ from functools import partial
 from tuner.reporting.examples import Example
 from tuner.reporting.exhibit import Exhibit, Omission
 from tuner.reporting.figures import images, model
-from tuner.reporting.sentences import listed, percent
+from tuner.reporting.sentences import listed, of_validation, percent
 from tuner.reporting.story import Story
 
 
@@ -72,12 +72,15 @@ def _training(story: Story) -> Exhibit:
 def _fractions(story: Story) -> Exhibit:
     points = story.report["fractions"]
     least, most = points[0], points[-1]
+    reached = of_validation(least["val_accuracy"], story.settings.metric)
     seen = (
-        f"{percent(least['val_accuracy'])} of the validation images with {least['train_images']:,} training images, "
+        f"{reached[0].upper()}{reached[1:]} with {least['train_images']:,} training images, "
         f"{percent(most['val_accuracy'])} with {most['train_images']:,}."
     )
-    return Exhibit("training", "fractions", "How many images it needs", "Validation accuracy by training images", seen,
-                   "The winner's values, trained as long as a trial.", partial(model.fractions, points))  # fmt: skip
+    kind = f"{story.judged_by.capitalize()} by training images"
+    return Exhibit("training", "fractions", "How many images it needs", kind, seen,
+                   "The winner's values, trained as long as a trial.",
+                   partial(model.fractions, points, story.judged_by))  # fmt: skip
 
 
 def _confusion(story: Story) -> Exhibit:

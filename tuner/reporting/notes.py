@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from tuner.data.sources import FASHION_MNIST
+from tuner.data.sources import short_name
 from tuner.evaluation.finals import winner_of
 from tuner.records import EpochResult, TrialSummary, Value
 from tuner.reporting.again import as_of_now
 from tuner.reporting.attachments import Attachment
 from tuner.reporting.markdown import as_markdown, plain, table
-from tuner.reporting.sentences import duration, percent, sparkline, value_text
+from tuner.reporting.sentences import duration, of_validation, percent, sparkline, validation_word, value_text
 from tuner.runs import Outputs, typed
 from tuner.search.study import StudyFacts, why_no_winner
 
@@ -68,15 +67,13 @@ def _image(address: str, figure: Attachment) -> str:
 
 def trial_note(trial: TrialSummary, reported: Mapping[int, float]) -> str:
     """Return how a trial went; of a running one the study knows its ``reported`` values by epoch, and no curve yet."""
-    known = [(one.epoch, one.val_accuracy) for one in trial.curve] or sorted(reported.items())
-    reached = {epoch: accuracy for epoch, accuracy in known if accuracy is not None}
+    known = trial.path or sorted(reported.items())
+    reached = dict(known)
     paragraphs = [f"**{WORDS.get(trial.state, trial.state)}**{_how(trial, reached)}", _size(trial)]
     values = list(reached.values())
     if len(values) > 1:
         bars = sparkline(values, min(values), max(values))
-        paragraphs.append(
-            f"`{bars}` {percent(min(values))} to {percent(max(values))} of the validation images, by epoch"
-        )
+        paragraphs.append(f"`{bars}` {percent(min(values))} to {of_validation(max(values), trial.metric)}, by epoch")
     paragraphs += [_curve(trial, reached), "All its values:"]
     paragraphs.append(
         table(("parameter", "value"), [(name, value_text(value)) for name, value in trial.values.items()])
@@ -91,7 +88,7 @@ def _how(trial: TrialSummary, reached: Mapping[int, float]) -> str:
     if trial.val_accuracy is None:
         return "."
     epochs = len(reached)
-    return f": {percent(trial.val_accuracy)} of the validation images after {epochs} epoch{'s' * (epochs != 1)}."
+    return f": {of_validation(trial.val_accuracy, trial.metric)} after {epochs} epoch{'s' * (epochs != 1)}."
 
 
 def _size(trial: TrialSummary) -> str:
@@ -111,18 +108,21 @@ def _size(trial: TrialSummary) -> str:
 
 def _curve(trial: TrialSummary, reached: Mapping[int, float]) -> str:
     if trial.curve:
-        header = ["epoch", "validation", "training", "loss", "learning rate", "seconds"]
-        rows = [_epoch_row(one) for one in trial.curve]
+        header = ["epoch", validation_word(trial.metric), "training", "loss", "learning rate", "seconds"]
+        rows = [_epoch_row(one, trial.metric) for one in trial.curve]
     else:
-        header, rows = ["epoch", "validation"], [[epoch, percent(accuracy)] for epoch, accuracy in reached.items()]
+        header, rows = (
+            ["epoch", validation_word(trial.metric)],
+            [[epoch, percent(accuracy)] for epoch, accuracy in reached.items()],
+        )
     if len(rows) > ROWS:
         rows = [rows[round(place * (len(rows) - 1) / (ROWS - 1))] for place in range(ROWS)]
     return table(header, rows) if rows else ""
 
 
-def _epoch_row(one: EpochResult) -> list[object]:
+def _epoch_row(one: EpochResult, metric: str) -> list[object]:
     rate, seconds = value_text(one.learning_rate), f"{one.seconds:.1f}"
-    return [one.epoch, percent(one.val_accuracy), percent(one.accuracy), f"{one.loss:.4f}", rate, seconds]
+    return [one.epoch, percent(one.judged(metric)), percent(one.accuracy), f"{one.loss:.4f}", rate, seconds]
 
 
 def trial_attributes(trial: TrialSummary) -> dict[str, Value]:
@@ -141,7 +141,8 @@ def study_attributes(facts: StudyFacts) -> dict[str, Value]:
     settings = facts.settings
     return {
         "space": facts.space_name,
-        "images": Path(facts.data_folder).name if facts.data_folder else FASHION_MNIST,
+        "images": short_name(facts.data_folder),
+        "metric": settings.metric,
         "epochs": settings.epochs,
         "sampler": settings.sampler,
         "pruner": settings.pruner,

@@ -10,18 +10,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from tuner.records import METRICS, VAL_ACCURACY
 from tuner.reporting.examples import Example
 from tuner.reporting.exhibit import Exhibit, Omission
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import (
     SCALE,
     averaged_sentence,
+    balanced_test,
     class_rows,
     conditions,
     counts_sentence,
+    data_sentence,
     finalist_rows,
     headline,
     interval_sentence,
+    judged,
     listed,
     mistakes_sentence,
     p_text,
@@ -109,9 +113,9 @@ def _answer(report: Document) -> Document:
     best, refit = report["best_trial"], report["refit"]
     if not refit:
         return {
-            "number": f"{100 * best['val_accuracy']:.2f}",
+            "number": f"{100 * judged(best):.2f}",
             "error": "%",
-            "unit": "validation accuracy; the winner was not trained again yet",
+            "unit": f"{METRICS[best.get('metric', VAL_ACCURACY)]}; the winner was not trained again yet",
             "verdict": "",
             "sentences": [],
             "facts": size_rows(best),
@@ -119,6 +123,7 @@ def _answer(report: Document) -> Document:
     sd, seeds = refit["test_accuracy_sd"], len(refit["seeds"])
     low, high = (100 * bound for bound in refit["interval_95"])
     found = [refit_sentence(report), interval_sentence(report)]
+    found += [data_sentence(report)] if data_sentence(report) else []
     found += [f"Note: {refit['note']}."] if refit["note"] else []
     found += [averaged_sentence(report)] if averaged_sentence(report) else []
     return {
@@ -130,7 +135,8 @@ def _answer(report: Document) -> Document:
         "facts": [
             ("exported model", percent(refit["test_accuracies"][0])),
             ("its 95 % interval", f"{low:.2f}–{high:.2f} %"),
-            ("on validation", percent(best["val_accuracy"])),
+            *([("balanced", balanced_test(report))] if balanced_test(report) else []),
+            ("on validation", percent(judged(best))),
             *size_rows(best),
             ("trials", report["n_trials"]),
         ],

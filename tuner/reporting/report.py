@@ -13,7 +13,16 @@ from typing import Any, TypeAlias
 
 from tuner.data.sources import Source
 from tuner.evaluation.refit import Refitted
-from tuner.records import EpochResult, TrialSummary, count_states, fold_values
+from tuner.records import (
+    VAL_ACCURACY,
+    VAL_BALANCED_ACCURACY,
+    EpochResult,
+    TrialSummary,
+    count_states,
+    fold_values,
+    metric_of,
+    value_of,
+)
 from tuner.runs import DAMAGED, commit, versions, write_table
 from tuner.search.study import StudyFacts
 from tuner.space.parameters import Space
@@ -33,7 +42,16 @@ _TRIAL_COLUMNS = (
     "attempts",
     "peak_memory_mib",
 )
-_CURVE_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+_CURVE_COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ def build_report(
     return {
         **study_document(facts.study, facts.study_facts, trials, winner),
         "data": facts.source.name,
+        "images": facts.source.as_document(),
         "classes": list(facts.source.class_names),
         "input_shape": list(facts.source.input_shape),
         "versions": versions(),
@@ -95,6 +114,7 @@ def study_document(name: str, facts: StudyFacts, trials: Sequence[TrialSummary],
         "space": facts.space_name,
         "space_hash": facts.space_hash,
         "seed": settings.seed,
+        "metric": settings.metric,
         "command": " && ".join(facts.commands),
         "n_trials": sum(trial.counted for trial in trials) - counts.get("running", 0),
         "n_complete": counts.get("complete", 0),
@@ -118,16 +138,18 @@ def study_document(name: str, facts: StudyFacts, trials: Sequence[TrialSummary],
 
 def winner_document(trials: Sequence[TrialSummary], winner: TrialSummary, settings: SearchSettings) -> Document:
     """Return the winner: its values, what it reached in the search, and whether the search found it."""
-    accuracy = winner.val_accuracy or 0.0
+    accuracy, balanced = winner.val_accuracy or 0.0, settings.metric == VAL_BALANCED_ACCURACY
     complete = [trial for trial in trials if trial.state == "complete"]
     entries = [trial for trial in complete if trial.enqueued]
     best_entry = max((trial.val_accuracy or 0.0 for trial in entries), default=None)
     return {
         "number": winner.number,
         "values": winner.values,
-        "val_accuracy": accuracy,
+        "metric": settings.metric,
+        "val_accuracy": value_of(winner.curve, settings.epochs) if balanced and winner.curve else accuracy,
+        **({VAL_BALANCED_ACCURACY: accuracy} if balanced else {}),
         "epochs": len(winner.curve),
-        "folds": fold_values(winner.curve, settings.epochs) if settings.folds > 1 else None,
+        "folds": fold_values(winner.curve, settings.epochs, settings.metric) if settings.folds > 1 else None,
         "train_images": settings.train_images,
         "parameters": winner.cost.parameters if winner.cost else None,
         "multiply_adds": winner.cost.multiply_adds if winner.cost else None,
@@ -159,9 +181,10 @@ def write_tables(folder: Path, trials: Sequence[TrialSummary], space: Space) -> 
 
 def trial_table(trials: Sequence[TrialSummary], space: Space) -> tuple[list[str], list[list[object]]]:
     """Return the header and the rows of ``trials.csv``."""
-    names = list(space.parameters)
+    names, metric = list(space.parameters), metric_of(trials)
+    columns = [metric if column == VAL_ACCURACY else column for column in _TRIAL_COLUMNS]
     rows = [[*_trial_row(trial), *(trial.values.get(name) for name in names)] for trial in trials]
-    return [*_TRIAL_COLUMNS, *names], rows
+    return [*columns, *names], rows
 
 
 def trial_documents(trials: Sequence[TrialSummary]) -> list[Document]:
@@ -169,6 +192,7 @@ def trial_documents(trials: Sequence[TrialSummary]) -> list[Document]:
     return [
         {
             **dict(zip(_TRIAL_COLUMNS, _trial_row(trial), strict=True)),
+            "metric": trial.metric,
             "reason": trial.reason,
             "values": trial.values,
             "curve": [dict(zip(_CURVE_COLUMNS, _curve_row(trial.number, one)[1:], strict=True)) for one in trial.curve],

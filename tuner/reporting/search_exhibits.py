@@ -19,7 +19,7 @@ from tuner.reporting.findings import (
     trained,
     varying,
 )
-from tuner.reporting.sentences import listed, percent, value_text
+from tuner.reporting.sentences import judged, listed, percent, value_text
 from tuner.reporting.story import Story
 from tuner.space.parameters import Choice
 
@@ -46,11 +46,15 @@ def search_exhibits(story: Story) -> Iterator[Exhibit | Omission]:
     yield from _of_the_space(story)
 
 
+def _by(story: Story, what: str) -> str:
+    return f"{story.judged_by.capitalize()} by {what}"
+
+
 def _history(story: Story) -> Exhibit:
     best = story.report["best_trial"]
-    seen = f"Trial {story.winner} won, with {percent(best['val_accuracy'])} on validation."
+    seen = f"Trial {story.winner} won, with {percent(judged(best))} on validation."
     reading = "Open marks were not trained to the end; they stand at their last accuracy."
-    return Exhibit("search", "history", "The history of the search", "Validation accuracy by trial", seen, reading,
+    return Exhibit("search", "history", "The history of the search", _by(story, "trial"), seen, reading,
                    partial(search.history, story.trials, story.winner))  # fmt: skip
 
 
@@ -60,7 +64,7 @@ def _curves(story: Story) -> Exhibit:
     seen = f"{complete} of {len(seen_trials)} trained trials went through all {story.settings.trial_epochs} epochs."
     first = "Those of the first fold." if story.settings.folds > 1 else ""
     firsts = [dataclasses.replace(trial, curve=trial.curve[: story.settings.epochs]) for trial in story.trials]
-    return Exhibit("search", "curves", "The learning curves of all trials", "Validation accuracy by epoch", seen, first,
+    return Exhibit("search", "curves", "The learning curves of all trials", _by(story, "epoch"), seen, first,
                    partial(search.learning_curves, firsts, story.winner, story.rungs))  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def _sizes(story: Story) -> Exhibit | Omission:
     near = next(trial for trial in front if last_accuracy(best) - last_accuracy(trial) <= 0.005)  # noqa: PLR2004  # half a point
     if near is not best:
         seen += f"; trial {near.number} comes within half a point of it with {_size(near)}"
-    return Exhibit("search", "sizes", title, "Validation accuracy by multiply-adds and by parameters", f"{seen}.",
+    return Exhibit("search", "sizes", title, _by(story, "multiply-adds and by parameters"), f"{seen}.",
                    "No complete trial stands above and left of the line.",
                    partial(search.sizes, story.trials, story.winner))  # fmt: skip
 
@@ -134,14 +138,14 @@ def _rate(story: Story, winner: TrialSummary) -> Exhibit | Omission:
     seen = f"The best {len(best)} of {len(rated)} trials lie between {min(rates):.2g} and {max(rates):.2g}"
     seen += f", the winner at {float(winner.values[RATE] or 0.0):.2g}." if RATE in winner.values else "."
     by = KIND if isinstance(story.space.parameters.get(KIND), Choice) else None
-    return Exhibit("search", "learning-rate", title, "Validation accuracy by learning rate", seen, "",
+    return Exhibit("search", "learning-rate", title, _by(story, "learning rate"), seen, "",
                    partial(space.learning_rate, story.trials, RATE, by))  # fmt: skip
 
 
 def _slices(story: Story, winner: TrialSummary, names: list[str]) -> Exhibit:
     chosen = [f"{name} {value_text(winner.values[name])}" for name in names if name in winner.values]
     seen = f"The winner has {listed(chosen)}." if chosen else "The winner has none of these parameters."
-    return Exhibit("search", "slices", "Value by value", "Validation accuracy by the value of each parameter", seen,
+    return Exhibit("search", "slices", "Value by value", _by(story, "the value of each parameter"), seen,
                    "These parameters stand out most, or come first where none does.",
                    partial(space.slices, story.space, story.trials, names, story.winner))  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuner.evaluation.statistics import mean_and_sd
-from tuner.records import Value
+from tuner.records import METRICS, VAL_ACCURACY, Value
 from tuner.reporting.report import Document
 
 SURE = 0.05
@@ -95,22 +95,73 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def judged(best: Document) -> float:
+    """Return what a report's winner reached in the search, by what its trials were judged by."""
+    return float(best[best.get("metric", VAL_ACCURACY)])
+
+
+def validation_word(metric: str) -> str:
+    """Return what stands before a figure of the validation images.
+
+    >>> validation_word("val_balanced_accuracy")
+    'balanced validation'
+    """
+    return METRICS[metric].removesuffix(" accuracy")
+
+
+def of_validation(share: float | None, metric: str = VAL_ACCURACY) -> str:
+    """Return a figure of the validation images, as something that was reached.
+
+    >>> of_validation(0.91), of_validation(0.91, "val_balanced_accuracy")
+    ('91.00 % of the validation images', 'a balanced validation accuracy of 91.00 %')
+    """
+    if metric == VAL_ACCURACY:
+        return f"{percent(share)} of the validation images"
+    return f"a {METRICS[metric]} of {percent(share)}"
+
+
 def headline(report: Document) -> str:
     """Return the answer in one phrase."""
     refit = report["refit"]
     if not refit:
-        return f"validation accuracy {percent(report['best_trial']['val_accuracy'])}, not yet retrained"
-    return f"test accuracy {spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])}"
+        best = report["best_trial"]
+        return f"{METRICS[best.get('metric', VAL_ACCURACY)]} {percent(judged(best))}, not yet retrained"
+    said = f"test accuracy {spread(refit['test_accuracy_mean'], refit['test_accuracy_sd'])}"
+    return f"{said}, balanced {balanced}" if (balanced := balanced_test(report)) else said
+
+
+def balanced_test(report: Document) -> str:
+    """Return the balanced test accuracy with its standard deviation, where trials were judged by it; or nothing."""
+    found = (report["refit"] or {}).get("test_balanced_accuracies")
+    if not found or report["best_trial"].get("metric", VAL_ACCURACY) == VAL_ACCURACY:
+        return ""
+    return spread(*mean_and_sd(found))
+
+
+def data_sentence(report: Document) -> str:
+    """Return where the test images come from when no test set came with the others, or nothing."""
+    images = report.get("images")
+    if not images or not images["held_out"]:
+        return ""
+    return (
+        f"{report['data']} came without test images: {images['n_test']:,} of {images['n_train'] + images['n_test']:,}, "
+        "every class in its proportion, were held out before the search, which never saw them."
+    )
 
 
 def refit_sentence(report: Document) -> str:
     """Return how the winner was trained again and what each seed reached."""
-    refit = report["refit"]
+    refit, balanced = report["refit"], balanced_test(report)
     seeds = f"{len(refit['seeds'])} fresh seeds" if len(refit["seeds"]) > 1 else "a fresh seed"
     each = ", ".join(percent(accuracy) for accuracy in refit["test_accuracies"])
     return (
         f"The winner, trial {report['best_trial']['number']}, was trained again on all training images for "
-        f"{refit['epochs']} epochs with {seeds}: {each} of the {refit['n_test']:,} test images are right."
+        f"{refit['epochs']} epochs with {seeds}: {each} of the {refit['n_test']:,} test images are right"
+        + (
+            f"; balanced, every class counting alike: {', '.join(map(percent, refit['test_balanced_accuracies']))}."
+            if balanced
+            else "."
+        )
     )
 
 
@@ -125,7 +176,8 @@ def averaged_sentence(report: Document) -> str:
     found = report.get("averaged")
     if not found:
         return ""
-    on_validation = f"{percent(found['val_accuracy'])} of the validation images against "
+    metric = report["best_trial"].get("metric", VAL_ACCURACY)
+    on_validation = f"{of_validation(found['val_accuracy'], metric)} against "
     on_validation += f"{percent(found['val_accuracy_plain'])} without"
     if not found["how"]:
         return f"Averaging over altered copies of an image at test time was tried, and gave nothing ({on_validation})."
@@ -199,7 +251,8 @@ def validation_sentence(report: Document) -> str:
         mean, sd = mean_and_sd(best["folds"])
         each = ", ".join(map(percent, best["folds"]))
         after = f"as the mean of {len(best['folds'])} folds ({each}: {spread(mean, sd)}), {best['epochs']} epochs"
-    said = f"In the search it reached {percent(best['val_accuracy'])} of the validation images {after}{images}."
+    reached = of_validation(judged(best), best.get("metric", VAL_ACCURACY))
+    said = f"In the search it reached {reached} {after}{images}."
     corrected = best.get("corrected")
     if corrected:
         said += (
@@ -246,7 +299,9 @@ def counts_sentence(report: Document) -> str:
 def conditions(report: Document) -> list[str]:
     """Return what the search met with, and what of it another one may not."""
     caps, peaks = report["caps"], report["peaks"]
-    lines = [
+    lines = [*(report.get("images") or {"warnings": []})["warnings"]]
+    lines = [f"{line[0].upper()}{line[1:]}." for line in lines]
+    lines += [
         "Deterministic: the same seed and the same number of workers give the same study, decisions included."
         if report["deterministic"]
         else "Not deterministic: with another timing of the workers, which trials are pruned and what the sampler "

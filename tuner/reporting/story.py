@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.records import EpochResult, TrialSummary
+from tuner.records import METRICS, EpochResult, TrialSummary
 from tuner.reporting.examples import Example, read_examples
 from tuner.reporting.report import Document
 from tuner.runs import DAMAGED
@@ -27,6 +27,11 @@ class Story:
     refit_curves: Sequence[Sequence[EpochResult]] = ()
     """One a seed."""
     examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+    @property
+    def judged_by(self) -> str:
+        """Return what trials were judged by, in words."""
+        return METRICS[self.settings.metric]
 
     @property
     def winner(self) -> int:

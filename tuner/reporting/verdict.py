@@ -15,7 +15,7 @@ from tuner.evaluation.fractions import read_fractions
 from tuner.evaluation.measured import folder_of, known_baselines
 from tuner.evaluation.score import TestScore, read_score
 from tuner.evaluation.statistics import mean_and_sd, winners_curse
-from tuner.records import TrialSummary
+from tuner.records import VAL_ACCURACY, TrialSummary
 from tuner.reporting.baselines import comparison
 from tuner.reporting.report import Document
 from tuner.runs import Outputs
@@ -79,8 +79,8 @@ def _corrected(
     The fresh figures of a finalist have a little of that luck left (it is the best of a few); they are not corrected.
     """
     number = report["best_trial"]["number"]
-    if number in fresh:
-        return None
+    if number in fresh or facts.settings.metric != VAL_ACCURACY:
+        return None  # the noise of a balanced accuracy is another one
     values = [trial.val_accuracy for trial in trials if trial.state == "complete" and trial.val_accuracy is not None]
     folds = facts.settings.folds
     validated = source.n_train * (1 if folds > 1 else VALIDATION_SHARE)  # folds validate every image once

@@ -5,22 +5,23 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import SearchError
-from tuner.records import Cost, EpochResult, Note, Observer, TrialSummary, Values
+from tuner.records import Cost, Note, Observer, TrialSummary, Value, Values
+from tuner.search.asked import NAMES, Names
 from tuner.search.ledger import Ledger
-from tuner.search.messages import EpochReport, Failed
+from tuner.search.running import Draft, Running
 from tuner.search.samplers import GridPoints
 from tuner.search.study import ENDS, UNTRAINED, best_trial, end_of, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
+from tuner.space.asked import Asked
 
 MAX_UNTRAINED_IN_A_ROW = 200
 """Refused or known configurations after which a search ends: its space is too large for its limits, or used up."""
@@ -29,34 +30,6 @@ MAX_REDRAWS = 20
 
 Ended = Callable[[FrozenTrial], TrialSummary]
 TRAINED = ("complete", "pruned", "failed")
-
-
-@dataclass
-class Running:
-    """A trial that is being trained, or waits for a worker to go on."""
-
-    number: int
-    values: Values
-    cost: Cost
-    start: int
-    """The virtual time at which it was asked for."""
-    epoch_cost: int
-    """Multiply-adds times images of one epoch: the virtual time that it takes."""
-    handled: int = 0
-    """Epochs that were reported and decided on: what they led to is not asked again."""
-    curve: list[EpochResult] = field(default_factory=list)
-    inbox: deque[EpochReport | Failed] = field(default_factory=deque)
-    """Heard, not yet handled."""
-    enqueued: bool = False
-    attempts: int = 0
-    lost: int = 0
-    peak: int = 0
-    """Bytes."""
-
-    @property
-    def due(self) -> int:
-        """Return the virtual time of the next epoch's end."""
-        return self.start + (self.handled + 1) * self.epoch_cost
 
 
 class Asker:
@@ -77,6 +50,9 @@ class Asker:
         """Those that were drawn again since the last result."""
         self._untrained_in_a_row = 0
         self._exhausted = False
+        self._names = Names(ledger.study.get_trials(deepcopy=False))
+        self.half_drawn: list[Draft] = []
+        """Trials that a dead search had taken from the queue and not stored."""
         for trial in summaries(ledger.study):
             if trial.state != "running":
                 self.ended_one(trial)
@@ -124,6 +100,9 @@ class Asker:
         """Return the trials that a dead search left RUNNING, as far as they still need training."""
         found: dict[int, Running] = {}
         for trial in self._ledger.left_running():
+            if self._task.space.hypermodel and "parameters" not in trial.user_attrs:
+                self.half_drawn.append(self._draft_of(trial, now))
+                continue
             running = self._consider(trial, now, found)
             if running is not None:
                 running.attempts = trial.user_attrs.get("attempts", 1)
@@ -136,7 +115,10 @@ class Asker:
 
         Raises SearchError when nothing but refusals comes.
         """
-        asked = self._consider(self._ledger.ask(), now, running)
+        return self._counted_in(self._consider(self._ledger.ask(), now, running), running)
+
+    def _counted_in(self, asked: Running | None, running: Mapping[int, Running]) -> Running | None:
+        """Hear what became of a trial. Raises SearchError when nothing but refusals comes."""
         self._untrained_in_a_row = 0 if asked else self._untrained_in_a_row + 1
         # A grid ends by itself.
         grid = isinstance(self._ledger.study.sampler, GridPoints)
@@ -151,15 +133,74 @@ class Asker:
             self._exhausted = True
         return asked
 
+    # Hypermodels: the values come one by one, and the cost at their end.
+
+    def draft(self, now: int) -> Draft:
+        """Ask for a trial whose values a worker will ask for.
+
+        It is stored at once, for others may be stored before its network stands, and then it could not keep its number.
+        """
+        drawn = self._draft_of(self._ledger.ask(), now)
+        number = self._ledger.keep(drawn.trial).number
+        return drawn if number == drawn.number else self.begin_again(number, now)
+
+    def begin_again(self, number: int, now: int) -> Draft:
+        """Return a trial that is stored and whose values are asked for once more."""
+        return self._draft_of(self._ledger.again(number), now)
+
+    def _draft_of(self, trial: optuna.Trial, now: int) -> Draft:
+        return Draft(trial, self._start(trial, now))
+
+    def value_for(self, trial: optuna.Trial, values: Values, asked: Asked) -> Value:
+        """Return the value of a trial that a hypermodel asks for, and note it in ``values`` and in memory."""
+        by_default = bool(trial.user_attrs.get("start_with"))
+        put = partial(self._ledger.put, trial) if by_default else None
+        name, values[asked.name] = self._names.draw(asked, trial, put)
+        if name != asked.name:
+            trial.set_user_attr(NAMES, {**trial.user_attrs.get(NAMES, {}), asked.name: name})
+        return values[asked.name]
+
+    def more_for(self, running: Running, asked: Asked) -> Value:
+        """Return a value that a ``fit`` asks for, which is stored before anybody trains with it."""
+        trial = self._ledger.again(running.number)
+        value = self.value_for(trial, running.values, asked)
+        trial.set_user_attr("values", running.values)
+        self._ledger.keep(trial)
+        return value
+
+    def built(self, draft: Draft, cost: Cost, running: Mapping[int, Running]) -> Running | None:
+        """Hear that a draft's network stands. None when it is not trained: it has been told."""
+        found = self._decide(draft.trial, draft.values, cost, draft.start, running)
+        return self._counted_in(found, running)
+
+    def give_up(self, draft: Draft, word: str, reason: str, *, by_machine: bool = False) -> None:
+        """End a draft that is not built."""
+        draft.trial.set_user_attr("values", draft.values)
+        outcome: dict[str, Any] = {"reason": reason, **({"by_machine": True} if by_machine else {})}
+        self._end(draft.trial, word, ENDS[word], outcome)
+
     def _consider(self, trial: optuna.Trial, now: int, running: Mapping[int, Running]) -> Running | None:
         """Complete a draft, or what a dead search left, in memory; it is stored when it is known what becomes of it."""
-        stored = frozenset(self._ledger.trial(trial.number).intermediate_values)
-        values = self._task.space.sample(trial)
-        trial.set_user_attr("values", values)
+        attrs = trial.user_attrs
+        if self._task.space.hypermodel:
+            cost = Cost(attrs["parameters"], attrs["multiply_adds"])
+            return self._decide(trial, attrs["values"], cost, self._start(trial, now), running)
+        return self._decide(trial, self._task.space.sample(trial), None, self._start(trial, now), running)
+
+    def _start(self, trial: optuna.Trial, now: int) -> int:
+        """Return the virtual time at which a trial was asked for, which is kept with it."""
         if self._task.settings.deterministic:
             now = trial.user_attrs.get("start", now)
             trial.set_user_attr("start", now)
-        reason, excess, cost = self._judge(values)
+        return now
+
+    def _decide(
+        self, trial: optuna.Trial, values: Values, cost: Cost | None, now: int, running: Mapping[int, Running]
+    ) -> Running | None:
+        """Refuse a trial, tell it as a twin, or keep it for training. ``cost`` None is to be planned."""
+        stored = frozenset(self._ledger.trial(trial.number).intermediate_values)
+        trial.set_user_attr("values", values)
+        reason, excess, cost = self._judge(values, cost)
         if cost is not None:
             trial.set_user_attr("multiply_adds", cost.multiply_adds)
             trial.set_user_attr("parameters", cost.parameters)  # last: where it stands, the other one does
@@ -168,17 +209,20 @@ class Asker:
         if cost is None or (reason and untrained):
             self._refuse(trial, reason, excess)
             return None
-        if untrained and (self._told_as_twin(trial, values, stored) or self._redraw(trial, values, running)):
+        own_fit = bool(self._task.rehearsed and self._task.rehearsed.own_fit)
+        # What a fit of its own will ask for is not known yet: the same values so far make no twins.
+        twins = untrained and not own_fit
+        if twins and (self._told_as_twin(trial, values, stored) or self._redraw(trial, values, running)):
             return None
         number = self._ledger.keep(trial).number
         return Running(
             number, values, cost, now, self._epoch_cost(cost), handled=self._handled(stored),
-            enqueued=bool(attrs.get("start_with")), lost=attrs.get("lost", 0),
+            enqueued=bool(attrs.get("start_with")), lost=attrs.get("lost", 0), own_fit=own_fit,
         )  # fmt: skip
 
-    def _judge(self, values: Values) -> tuple[str, float, Cost | None]:
+    def _judge(self, values: Values, cost: Cost | None) -> tuple[str, float, Cost | None]:
         """Return why ``values`` are refused (or nothing), by how much relative to the limit, and their cost."""
-        reason, excess, cost = self._task.judge(values)
+        reason, excess, cost = self._task.judge(values, cost)
         if cost is not None and not reason:
             reason, excess = self._time.refusal(cost)
         return reason, excess, cost

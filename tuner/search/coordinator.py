@@ -14,9 +14,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from tuner.data.splits import Cut
 from tuner.errors import SearchError
 from tuner.records import (
+    VAL_ACCURACY,
     EpochEnded,
     Note,
     Observer,
@@ -25,21 +25,23 @@ from tuner.records import (
     TrialStarted,
     TrialSummary,
     fold_values,
-    seed_for,
     value_of,
 )
 from tuner.runs import Interruption
-from tuner.search.asking import Asker, Running
+from tuner.search.asking import Asker
+from tuner.search.building import Building
 from tuner.search.crew import MIB, Crew, Heard
 from tuner.search.ledger import Ledger
-from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, TrainJob
+from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, Suggest, TrainJob
 from tuner.search.pruners import folds_behind, may_stop
+from tuner.search.running import Draft, Running
 from tuner.search.shelf import Shelf
 from tuner.search.study import summaries, summary_of
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 
 FAILURES_THAT_END_A_SEARCH = 5
+ANEW = "begins anew: its hypermodel has a fit of its own, which cannot be gone on with"
 PAUSING = "Stopping when the running epochs have ended; Ctrl-C again stops at once."
 
 
@@ -63,6 +65,10 @@ class Coordinator:
         self._settings = task.settings
         self._ledger = Ledger(study)
         self._asker = Asker(self._ledger, task, timekeeper, self._ended, observe)
+        self._building = Building(
+            self._asker, crew, task.settings.retries, self._job_of_draft, self._check_failures, observe
+        )
+        self._readings = self._ledger.readings
         self._running: dict[int, Running] = {}
         self._waiting: deque[int] = deque()
         """Trials that need a worker: new ones, and those to be taken up again."""
@@ -84,6 +90,7 @@ class Coordinator:
                 self._settings.total_trials,
                 self._time.limit,
                 tuple(summaries(self._ledger.study)),
+                self._settings.metric,
             )
         )
         self._adopt()
@@ -96,6 +103,8 @@ class Coordinator:
             for number, message in self._crew.hear():
                 if number in self._running:
                     self._hear(self._running[number], message)
+                elif number in self._building:
+                    self._hear_of_draft(number, message)
             while running := self._next_to_handle():
                 self._handle(running)
                 self._ask_and_hand_out()
@@ -105,7 +114,7 @@ class Coordinator:
     def _over(self) -> bool:
         if self._pausing:
             return not self._crew.training
-        return not self._running and not self._more_to_ask()
+        return not self._running and not self._building and not self._more_to_ask()
 
     # Time and interruptions.
 
@@ -114,8 +123,9 @@ class Coordinator:
         return self._time.search_seconds_left(self._asker.best, costs)
 
     def _stop_at_the_deadline(self) -> None:
-        if not self._running or self._seconds_left() > 0:
+        if not (self._running or self._building) or self._seconds_left() > 0:
             return
+        self._building.end("the clock ended the search before its network stood")
         for number in self._crew.training:
             running = self._running[number]
             reason = f"stopped after epoch {len(running.curve)}: the clock ended the search"
@@ -135,7 +145,7 @@ class Coordinator:
     # Asking.
 
     def _more_to_ask(self) -> bool:
-        return self._asker.more(len(self._running), self._seconds_left())
+        return self._asker.more(len(self._running) + len(self._building), self._seconds_left())
 
     def _adopt(self) -> None:
         self._asker.tell_decided()
@@ -143,58 +153,79 @@ class Coordinator:
         for running in self._asker.adopt(self._now):
             self._running[running.number] = running
             self._waiting.append(running.number)
+            if running.own_fit and running.handled:
+                self._observe(Note(f"Trial {running.number} {ANEW}."))
+        for draft in self._asker.half_drawn:
+            self._building.add(draft)
         self._shelf.tidy(self._asker.ended)
 
     def _ask_and_hand_out(self) -> None:
         if self._pausing or self._crew.stuck:
             return
         while self._wants_another() and self._more_to_ask() and not self._interruption.asked:
+            if self._task.space.hypermodel:
+                self._building.add(self._asker.draft(self._now))
+                if self._ledger.readings != self._readings:
+                    self._readings = self._ledger.readings
+                    self._building.begin_again()
+                continue
             running = self._asker.next(self._now, self._running)
             if running is not None:
                 self._running[running.number] = running
                 self._waiting.append(running.number)
         while self._waiting and self._crew.free:
             self._hand_out(self._running[self._waiting.popleft()])
+        self._building.hand_out()
 
     def _wants_another(self) -> bool:
         if self._settings.deterministic:  # whether or not a process is ready for it: that is a matter of timing
-            return len(self._running) < self._task.workers
-        return self._crew.free > len(self._waiting)
+            # One hypermodel at a time asks for values, and the study stands still meanwhile.
+            return len(self._running) < self._task.workers and not self._building
+        return self._crew.free > len(self._waiting) + self._building.waiting
 
     def _hand_out(self, running: Running) -> None:
-        settings = self._settings
         running.attempts += 1
         if running.attempts > 1:
             self._ledger.note(running.number, "attempts", running.attempts)
+        self._tell_started(running)
+        job = self._task.job(running.number, running.values, self._shelf.place(running.number))
+        self._crew.hand(job, patience=self._time.beat_seconds(running.cost))
+
+    def _job_of_draft(self, draft: Draft) -> TrainJob:
+        return self._task.job(draft.number, {}, self._shelf.place(draft.number))
+
+    def _tell_started(self, running: Running) -> None:
         self._observe(TrialStarted(running.number, running.values, running.cost, running.enqueued, running.attempts))
-        self._crew.hand(
-            TrainJob(
-                number=running.number,
-                values=running.values,
-                source=self._task.source,
-                epochs=settings.epochs,
-                seed=seed_for(settings.seed, "trial", running.number),
-                cut=Cut(settings.train_images),
-                folds=settings.folds,
-                checkpoints=self._shelf.place(running.number),
-            ),
-            patience=self._time.beat_seconds(running.cost),
-        )
+
+    def _hear_of_draft(self, number: int, message: Heard) -> None:
+        """Hear of a trial that is being built, and let it train when its network stands."""
+        if self._pausing:  # it is drawn again, when the search goes on
+            self._crew.drop(number)
+            return
+        running = self._building.hear(number, message, self._running)
+        if running is not None:
+            self._running[number] = running
+            running.attempts = 1
+            self._tell_started(running)
+            self._crew.go_on(number, patience=self._time.beat_seconds(running.cost))
 
     # Hearing: as it comes.
 
     def _hear(self, running: Running, message: Heard) -> None:
         match message:
+            case Suggest():
+                self._crew.tell(running.number, self._asker.more_for(running, message.asked))
             case Built():
                 self._answer(running.number)
             case EpochReport():
                 self._hear_epoch(running, message)
             case Failed():
                 running.inbox.append(message)
+            case Done():
+                if running.own_fit:  # which decides for itself how long it trains
+                    running.inbox.append(message)
             case Lost():
                 self._retry(running, message.reason)
-            case Done():  # it ended of its own accord: with the last report, which is in the inbox
-                pass
 
     def _hear_epoch(self, running: Running, message: EpochReport) -> None:
         epoch = message.result.epoch
@@ -226,7 +257,10 @@ class Coordinator:
             self._end(running, "failed", f"{reason}{times}", by_machine=True)
             self._check_failures(reason)
         else:
-            self._observe(Note(f"Trial {running.number} goes on from epoch {len(running.curve)}: {reason}."))
+            goes_on = ANEW if running.own_fit else f"goes on from epoch {len(running.curve)}"
+            self._observe(Note(f"Trial {running.number} {goes_on}: {reason}."))
+            if running.own_fit:
+                running.handled, running.curve = max(running.handled, len(running.curve)), []
             self._waiting.appendleft(running.number)
 
     def _check_caps(self) -> None:
@@ -259,7 +293,7 @@ class Coordinator:
         """
         if not self._settings.deterministic:
             return next((running for running in self._running.values() if running.inbox), None)
-        if self._interruption.asked or self._crew.stuck:
+        if self._interruption.asked or self._crew.stuck or self._building:
             return None
         first = min(self._running.values(), key=lambda running: (running.due, running.number), default=None)
         return first if first and first.inbox else None
@@ -271,12 +305,15 @@ class Coordinator:
             self._end(running, "failed", message.reason)
             self._check_failures(message.reason)
             return
+        if isinstance(message, Done):
+            self._end(running, "complete")
+            return
         result = message.result
         running.curve.append(result)
         running.handled = result.epoch
         self._time.learn(running.cost, result)
         self._observe(EpochEnded(running.number, result))
-        value = value_of(running.curve, self._settings.epochs)
+        value = value_of(running.curve, self._settings.epochs, self._settings.metric)
         if result.epoch >= self._settings.trial_epochs:
             self._end(running, "complete")
         elif reason := self._reason_to_stop(running, value):
@@ -293,8 +330,9 @@ class Coordinator:
             return ""
         if epoch < epochs:
             return "behind the others at this rung" if self._ledger.stops(running.number, epoch, value) else ""
-        best = fold_values(self._asker.best.curve, epochs) if self._asker.best else []
-        return folds_behind(fold_values(running.curve, epochs), best)
+        metric = self._settings.metric
+        best = fold_values(self._asker.best.curve, epochs, metric) if self._asker.best else []
+        return folds_behind(fold_values(running.curve, epochs, metric), best)
 
     def _check_failures(self, reason: str) -> None:
         judged = [trial.state for trial in self._asker.ended if trial.counted]
@@ -314,9 +352,11 @@ class Coordinator:
         outcome["seconds"] = round(sum(result.seconds for result in running.curve), 2)
         if running.peak:
             outcome["peak_memory"] = running.peak // MIB
+        if self._settings.metric != VAL_ACCURACY:
+            outcome["metric"] = self._settings.metric
         outcome["curve"] = [dataclasses.asdict(result) for result in running.curve]
         if running.curve:
-            outcome["value"] = value_of(running.curve, self._settings.epochs)
+            outcome["value"] = value_of(running.curve, self._settings.epochs, self._settings.metric)
         summary = self._ended(self._ledger.end(running.number, word, outcome))
         del self._running[running.number]
         self._crew.drop(running.number)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tuner.errors import EnvironmentProblem
-from tuner.records import Note, Observer
+from tuner.records import Note, Observer, Value
 from tuner.search.executors import Executor
 from tuner.search.messages import (
     Beat,
@@ -21,6 +21,7 @@ from tuner.search.messages import (
     Done,
     EpochReport,
     Failed,
+    FromJob,
     FromWorker,
     Go,
     Lost,
@@ -28,6 +29,8 @@ from tuner.search.messages import (
     Shutdown,
     Stop,
     Stuck,
+    Suggest,
+    Suggested,
     TrainJob,
 )
 from tuner.search.storage import DISK_PATIENCE_SECONDS
@@ -41,7 +44,7 @@ GROWN_BYTES = 2 << 30
 holds more than half of what the cap leaves it. The next training is not to pay for the last one's memory."""
 MIB = 1 << 20
 
-Heard: TypeAlias = Built | EpochReport | Failed | Done | Lost
+Heard: TypeAlias = Suggest | Built | EpochReport | Failed | Done | Lost
 """What a training's owner hears of it; ``Lost`` says that it is nobody's any more, and why."""
 
 
@@ -143,11 +146,18 @@ class Crew:
         member.peak, member.answers_due, member.patience = 0, False, patience
         self._executor.send(member.worker, member.job)
 
-    def go_on(self, number: int) -> None:
-        """Answer the training's report: another epoch."""
+    def go_on(self, number: int, patience: float | None = None) -> None:
+        """Answer the training's report: another epoch. ``patience``, as in ``hand``, stays what it was when None."""
         for member in self._of(number):
             member.answers_due, member.silence, member.busy = False, 0.0, 0.0
+            member.patience = member.patience if patience is None else patience
             self._executor.send(member.worker, Go(member.job.job))  # type: ignore[union-attr]  # _of saw it
+
+    def tell(self, number: int, value: Value) -> None:
+        """Give a hypermodel the value that it has asked for."""
+        for member in self._of(number):
+            member.answers_due, member.silence = False, 0.0
+            self._executor.send(member.worker, Suggested(member.job.job, value))  # type: ignore[union-attr]
 
     def drop(self, number: int) -> None:
         """Take the training from its worker, which is free again when it has heard so."""
@@ -200,9 +210,7 @@ class Crew:
                 return self._hear_of_job(member, message)
         return []
 
-    def _hear_of_job(
-        self, member: _Member, message: Built | Beat | Stuck | EpochReport | Done | Failed
-    ) -> list[tuple[int, Heard]]:
+    def _hear_of_job(self, member: _Member, message: FromJob) -> list[tuple[int, Heard]]:
         ended = isinstance(message, Done | Failed)
         if member.job is None or message.job != member.job.job:  # of a training that moved on
             if not ended:
@@ -217,13 +225,13 @@ class Crew:
         self._note_stuck(member, message)
         if isinstance(message, Stuck):
             return []
-        member.answers_due = isinstance(message, Built | EpochReport)
+        member.answers_due = isinstance(message, Suggest | Built | EpochReport)
         if ended:
             member.job = None
             self._between_jobs(member)
         return [(number, message)]
 
-    def _note_stuck(self, member: _Member, message: Built | Stuck | EpochReport | Done | Failed) -> None:
+    def _note_stuck(self, member: _Member, message: FromJob) -> None:
         before = self.stuck
         if not isinstance(message, Stuck):
             member.stuck = None

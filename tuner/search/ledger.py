@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.records import Value
 from tuner.search.study import ENDS, end_of
 
 
@@ -25,6 +27,8 @@ class Ledger:
         self._of = study
         self._storage = study._storage  # noqa: SLF001  # a Study shows the storage that it was given no other way
         self._id = self._storage.get_study_id_from_name(study.study_name)
+        self.readings = 0
+        """How often the study was read: trials that were handed out before the last time are not in its memory."""
         self._read()
 
     def _read(self) -> None:
@@ -43,6 +47,7 @@ class Ledger:
         for trial in self._storage.get_all_trials(self._id, deepcopy=False):
             self._memory.create_new_trial(self._memory_id, trial)
             self._stored[trial.number] = trial._trial_id  # noqa: SLF001  # Optuna's own way needs the id
+        self.readings += 1
 
     def trial(self, number: int) -> FrozenTrial:
         """Return a trial as it is now."""
@@ -69,7 +74,19 @@ class Ledger:
         One by one: each prepares the sampler for itself.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            yield optuna.Trial(self.study, self._in_memory(trial.number))
+            yield self.again(trial.number)
+
+    def again(self, number: int) -> optuna.Trial:
+        """Return a trial that is stored, to ask it for more."""
+        return optuna.Trial(self.study, self._in_memory(number))
+
+    def put(self, trial: optuna.Trial, name: str, distribution: BaseDistribution, value: Value) -> Value:
+        """Give a trial a value that no sampler drew, in memory, and return it; one that it has stays."""
+        if name not in self.trial(trial.number).params:
+            inner = distribution.to_internal_repr(value)
+            self._memory.set_trial_param(self._in_memory(trial.number), name, inner, distribution)
+        had: Value = self.trial(trial.number).params[name]
+        return had
 
     def keep(self, trial: optuna.Trial) -> FrozenTrial:
         """Store what memory holds of a trial, and return it: under another number, if somebody else has added one."""

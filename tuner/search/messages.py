@@ -1,6 +1,7 @@
 """The words between coordinator and worker. Frozen, picklable, and the same for every executor.
 
-A job goes down; the worker answers ``Built``, then an ``EpochReport`` an epoch, and each of these waits for ``Go`` or
+A job goes down; while a hypermodel builds, it asks for values (``Suggest``), each answered by ``Suggested`` or
+``Stop``; the worker answers ``Built``, then an ``EpochReport`` an epoch, and each of these waits for ``Go`` or
 ``Stop``; ``Done`` or ``Failed`` ends it. A ``Stop`` may also come unasked, between two epochs' reports: it is then the
 answer to the report that crosses it. A job whose checkpoint holds epochs already reports those again, one by one.
 While it trains, a worker says ``Beat`` about once a second, from between its steps: one that hangs says nothing.
@@ -16,7 +17,9 @@ from typing import TypeAlias
 
 from tuner.data.sources import Source
 from tuner.data.splits import SPLIT, Cut
-from tuner.records import EpochResult, Values
+from tuner.records import Cost, EpochResult, Value, Values
+from tuner.space.asked import Asked
+from tuner.space.hypermodel_file import HypermodelFile
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class TrainJob:
     number: int
     """The trial's number; -1, -2, … for the seeds of a refit."""
     values: Values
+    """All of them, or those that are known before a hypermodel asks."""
     source: Source
     epochs: int
     seed: int
@@ -36,6 +40,8 @@ class TrainJob:
     """The folder that keeps the state after every epoch; what is there of this training is gone on with."""
     save_to: str | None = None
     """Where the whole model goes when the last epoch has ended; a ``.keras`` file."""
+    hypermodel: HypermodelFile | None = None
+    """What builds the network in place of the family ``cnn``."""
     job: int = 0
     """Given out anew with every hand-out, so that a late message is told from a new one."""
 
@@ -47,7 +53,11 @@ class TrainJob:
     @property
     def key(self) -> str:
         """Return what the training's bits depend on, as a digest: checkpoints of another key are not its own."""
-        facts = (self.values, self.source.digest, self.epochs, self.seed, dataclasses.asdict(self.cut), self.folds)
+        facts: tuple[object, ...] = (
+            self.values, self.source.digest, self.epochs, self.seed, dataclasses.asdict(self.cut), self.folds,
+        )  # fmt: skip
+        if self.hypermodel:
+            facts = (*facts, self.hypermodel.digest)
         return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -56,6 +66,14 @@ class Go:
     """Carry on with ``job``."""
 
     job: int
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """The value that was asked for."""
+
+    job: int
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -83,10 +101,24 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Suggest:
+    """A hypermodel asks for a value."""
+
+    job: int
+    asked: Asked
+
+
+@dataclass(frozen=True)
 class Built:
     """The network stands."""
 
     job: int
+    cost: Cost | None = None
+    """Of a hypermodel's network, which nobody knows before."""
+    own_fit: bool = False
+    """It trains in a way of its own, and cannot be gone on with."""
+    contract: str = ""
+    """What a hypermodel's network is given and gives, in words."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +157,7 @@ class Failed:
 
     job: int
     reason: str
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +167,6 @@ class Lost:
     reason: str
 
 
-ToWorker: TypeAlias = TrainJob | Go | Stop | LogTo | Shutdown
-FromJob: TypeAlias = Built | Beat | Stuck | EpochReport | Done | Failed
+ToWorker: TypeAlias = TrainJob | Go | Suggested | Stop | LogTo | Shutdown
+FromJob: TypeAlias = Suggest | Built | Beat | Stuck | EpochReport | Done | Failed
 FromWorker: TypeAlias = Ready | FromJob | Lost

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import optuna
 
-from tuner.data.sources import FASHION_MNIST
-from tuner.errors import SpaceError, StudyError, UsageError
+from tuner.data.sources import named
+from tuner.errors import StudyError, UsageError
 from tuner.models.baselines import nearest_entries
 from tuner.records import Value
 from tuner.runs import Outputs, auto_workers, make_writable, only_one
@@ -21,10 +21,10 @@ from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
-from tuner.training.configuration import check_space
+from tuner.training.configuration import check_space, family_problems
 
 DEFAULT_SPACE = "cnn"
-BINDING = ("epochs", "folds", "train_images", "seed", "sampler", "deterministic")
+BINDING = ("epochs", "folds", "train_images", "seed", "sampler", "deterministic", "metric")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
 
 
@@ -140,8 +140,7 @@ def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opene
     if settings.deterministic and settings.workers == "auto":  # the number is part of what the seed decides
         settings = dataclasses.replace(settings, workers=auto_workers())
     make_sampler(settings, space_file.space)  # a grid over an infinite space is refused here
-    data = str(Path(request.data).absolute()) if request.data not in (None, FASHION_MNIST) else None
-    return Opened(outputs, name, space_file, settings, data, resumed=False)
+    return Opened(outputs, name, space_file, settings, named(request.data), resumed=False)
 
 
 def _reopen(request: Request, outputs: Outputs) -> Opened:
@@ -156,11 +155,16 @@ def _reopen(request: Request, outputs: Outputs) -> Opened:
         space_file = parse_space(facts.space_name, facts.space_text, request.changes, source=f"study '{name}'")
         check_space(space_file.space)
     settings = _resumed_settings(name, facts, space_file, request)
-    return Opened(outputs, name, space_file, settings, request.data or facts.data_folder, resumed=True)
+    data = facts.data_folder if request.data is None else named(request.data)
+    return Opened(outputs, name, space_file, settings, data, resumed=True)
 
 
 def _space_of(request: Request) -> SpaceFile:
     space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
+    if request.start_with == "baselines" and space_file.space.hypermodel:
+        raise UsageError(
+            "--start-with baselines: they are points of a 'cnn' space, and a hypermodel starts with its own"
+        )
     if request.start_with == "baselines":
         entries = nearest_entries(space_file.space)
         return space_file.starting_with(entries, "Starts with the points nearest to the published networks.")
@@ -169,16 +173,16 @@ def _space_of(request: Request) -> SpaceFile:
 
 def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
     """Return a space that its family can build. Raises SpaceError."""
-    space_file = read_space(source, changes)
-    try:
-        check_space(space_file.space)
-    except SpaceError as error:
-        raise SpaceError(f"{source}: {error.message}", hint=error.hint) from None
-    return space_file
+    return read_space(source, changes, family_problems)
 
 
 def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, request: Request) -> SearchSettings:
     """Return the study's own settings with what the user says now over them, where that can change."""
+    if facts.space_hash != space_file.hash and facts.hypermodel and space_file.space.hypermodel:
+        raise StudyError(
+            f"study '{name}' was made with another {space_file.space.hypermodel.called}, before it was changed",
+            hint="start a new study with --study NAME, or leave the file out to resume with the old one",
+        )
     if facts.space_hash != space_file.hash:
         raise StudyError(
             f"study '{name}' was made with another space ({facts.space_hash}, now {space_file.hash})",

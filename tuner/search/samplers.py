@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import optuna
@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from tuner.errors import SpaceError
 from tuner.records import Values, seed_for
 from tuner.search.study import UNTRAINED, end_of, experimental
 from tuner.space.parameters import Choice, Fixed, Float, Int, Space
@@ -29,17 +30,19 @@ class PerTrial(BaseSampler):
     def __init__(self, seed: int, startup_trials: int | None) -> None:
         """Keep the seed; ``startup_trials`` None is random for ever."""
         self._seed, self._startup = seed, startup_trials
-        self._models = False
+        self._models: dict[int, bool] = {}
+        """Whether TPE draws a trial's values, by its number: hypermodels ask for those of several trials in turn."""
         self._now: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        self._models = self._startup is not None and _trained_before(study, trial, self._startup)
-        self._now = self._make(seed_for(self._seed, "sampler", trial.number))
+        number = trial.number
+        self._models[number] = self._startup is not None and _trained_before(study, trial, self._startup)
+        self._now = self._make(seed_for(self._seed, "sampler", number), models=self._models[number])
         self._now.before_trial(study, trial)
 
-    def _make(self, seed: int) -> BaseSampler:
-        if not self._models:
+    def _make(self, seed: int, *, models: bool) -> BaseSampler:
+        if not models:
             return RandomSampler(seed=seed)
         with experimental():
             # Conditional spaces need group=True; constant_liar is Optuna 5's default and repels running trials.
@@ -59,7 +62,8 @@ class PerTrial(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401  # Optuna's signature
         """Draw with a seed of the parameter's own: a search that died between two parameters draws the same again."""
-        alone = self._make(seed_for(self._seed, "sampler", trial.number, param_name))
+        models = self._models[trial.number]
+        alone = self._make(seed_for(self._seed, "sampler", trial.number, param_name), models=models)
         return alone.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -127,22 +131,31 @@ class GridPoints(BaseSampler):
 
 def distributions_of(space: Space) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of every parameter that varies."""
-    found: dict[str, BaseDistribution] = {}
-    for name, parameter in space.parameters.items():
-        match parameter:
-            case Int():
-                found[name] = IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-            case Float():
-                found[name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-            case Choice():
-                found[name] = CategoricalDistribution(parameter.options)
-            case Fixed():
-                pass
-    return found
+    return {
+        name: distribution_of(parameter)
+        for name, parameter in space.parameters.items()
+        if not isinstance(parameter, Fixed)
+    }
+
+
+def distribution_of(parameter: Int | Float | Choice) -> BaseDistribution:
+    """Return Optuna's distribution of a parameter."""
+    match parameter:
+        case Int():
+            return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        case Float():
+            return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        case Choice():
+            return CategoricalDistribution(parameter.options)
+        case _:
+            assert_never(parameter)
 
 
 def make_sampler(settings: SearchSettings, space: Space) -> BaseSampler:
     """Return the sampler that ``settings`` name. Raises SpaceError for a grid over an infinite space."""
+    if space.hypermodel and settings.sampler in ("qmc", "grid"):
+        said = f"sampler = {settings.sampler} needs to know the space before, and a hypermodel tells it while it builds"
+        raise SpaceError(said, hint="--sampler tpe, or random")
     match settings.sampler:
         case "tpe":
             return PerTrial(settings.seed, settings.startup_trials)

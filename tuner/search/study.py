@@ -17,16 +17,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import SpaceError, StudyError
-from tuner.records import Cost, EpochResult, TrialSummary, Values, count_states
+from tuner.records import METRICS, VAL_ACCURACY, Cost, EpochResult, TrialSummary, Values, count_states
 from tuner.runs import Outputs
 from tuner.search.storage import PatientStorage
+from tuner.space.hypermodel_file import HypermodelFile
 from tuner.space.parameters import Fixed, Space
+from tuner.space.reader import hypermodel_in
 from tuner.space.settings import SearchSettings
 
 FACTS = "tuner"
 """The study's user attribute that holds what it was made with."""
-METRIC = "validation accuracy"
-"""What a trial's value is, in the dashboard's words."""
 FORMAT = 2
 """How trials are stored; another one is not read."""
 ENDS = {
@@ -61,11 +61,16 @@ class StudyFacts:
     settings: SearchSettings
     """As the last search on it had them."""
     data_folder: str | None = None
-    """What ``--data`` named, absolute; None is Fashion-MNIST, wherever it lies."""
+    """What ``--data`` said, with absolute paths; None is Fashion-MNIST, wherever it lies."""
     commands: tuple[str, ...] = ()
     """The command lines that searched it, oldest first."""
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Tells a study from an earlier one of the same name, whose run folder may still be there."""
+
+    @property
+    def hypermodel(self) -> HypermodelFile | None:
+        """Return the KerasTuner file that was searched, as it was then."""
+        return hypermodel_in(self.space_text)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,9 @@ class StudyRow:
     trials: dict[str, int]
     """Trials by state, in the words of :class:`TrialSummary`."""
     best_val_accuracy: float | None
+    """By ``metric``."""
     started: datetime | None
+    metric: str = VAL_ACCURACY
 
     def as_document(self) -> dict[str, Any]:
         """Return the row as JSON can hold it."""
@@ -106,8 +113,10 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
         optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     with experimental():
-        study.set_metric_names([METRIC])
-    if facts.settings.sampler != "grid":  # the grid holds them already
+        study.set_metric_names([METRICS[facts.settings.metric]])
+    if space.hypermodel:  # its defaults, whatever they are
+        study.enqueue_trial({}, user_attrs={"start_with": True})
+    elif facts.settings.sampler != "grid":  # the grid holds them already
         for entry in space.start_with:
             varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
             study.enqueue_trial(varying, user_attrs={"start_with": True})
@@ -196,10 +205,16 @@ def list_studies(storage: PatientStorage) -> list[StudyRow]:
                 word = _word_for(found.state, found.key)
                 trials[word] = trials.get(word, 0) + found.trials
             started += [found.started] if found.started else []
-        row = StudyRow(
-            name, facts.space_name if facts else "-", trials, _best_value(storage, study_id), min(started, default=None)
+        rows.append(
+            StudyRow(
+                name=name,
+                space=facts.space_name if facts else "-",
+                trials=trials,
+                best_val_accuracy=_best_value(storage, study_id),
+                started=min(started, default=None),
+                metric=facts.settings.metric if facts else VAL_ACCURACY,
+            )
         )
-        rows.append(row)
     return rows
 
 
@@ -246,6 +261,7 @@ def summary_of(trial: FrozenTrial) -> TrialSummary:
         attempts=attrs.get("attempts", 1),
         peak_memory=outcome.get("peak_memory"),
         by_machine=bool(outcome.get("by_machine")),
+        metric=outcome.get("metric", VAL_ACCURACY),
     )
 
 

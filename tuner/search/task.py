@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
 
 from tuner.data.sources import FASHION_CLASSES, Source
+from tuner.data.splits import Cut
 from tuner.errors import SearchError, SpaceError
-from tuner.records import Cost, Values
+from tuner.records import Cost, Values, seed_for
+from tuner.search.messages import TrainJob
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
 from tuner.training.configuration import read_configuration
@@ -18,6 +21,18 @@ from tuner.training.configuration import read_configuration
 RANDOM_DRAWS = 20
 SURVEY_DRAWS = 200
 FASHION_SHAPE = (28, 28, 1)
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a hypermodel made of its own defaults, or of random values."""
+
+    values: Values
+    cost: Cost
+    own_fit: bool
+    """It trains in a way of its own: begins anew after a crash, and may ask for values while it trains."""
+    contract: str
+    """What its network is given and gives, in words."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +45,46 @@ class SearchTask:
     epoch_images: float
     """What an epoch of a trial costs, in images trained: a validation image counts a third."""
     workers: int
+    rehearsed: Rehearsed | None = None
+    """What a hypermodel showed when it was built once, before the search."""
+
+    def job(self, number: int, values: Values, checkpoints: str) -> TrainJob:
+        """Return a trial's training; ``values`` are those that are known before a hypermodel asks."""
+        settings = self.settings
+        return TrainJob(
+            number=number,
+            values=values,
+            source=self.source,
+            epochs=settings.epochs,
+            seed=seed_for(settings.seed, "trial", number),
+            cut=Cut(settings.train_images),
+            folds=settings.folds,
+            checkpoints=checkpoints,
+            hypermodel=self.space.hypermodel,
+        )
 
     def cost_of(self, values: Values) -> Cost:
         """Return the size of the network that ``values`` make. Raises SpaceError when they make none."""
         return read_configuration(values).plan(self.source.input_shape, len(self.source.class_names)).cost
 
-    def judge(self, values: Values) -> tuple[str, float, Cost | None]:
-        """Return why ``values`` are refused (or nothing), by what share of the limit, and what they cost."""
+    def judge(self, values: Values, cost: Cost | None = None) -> tuple[str, float, Cost | None]:
+        """Return why ``values`` are refused (or nothing), by what share of the limit, and what they cost.
+
+        ``cost`` is known of a network that a hypermodel has built.
+        """
         try:
-            cost = self.cost_of(values)
+            cost = cost or self.cost_of(values)
         except SpaceError as error:
             return error.message, 1.0, None
         return (*self.space.limits.broken_by(cost), cost)
 
     def cheapest_known(self) -> Cost:
-        """Return the cost of the cheapest ``start_with`` entry, or of the cheapest of some random draws."""
+        """Return the cost of the cheapest ``start_with`` entry, or of the cheapest of some random draws.
+
+        Of a hypermodel it is what its defaults cost.
+        """
+        if self.rehearsed:
+            return self.rehearsed.cost
         draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for entry in self.space.start_with or [{}] * RANDOM_DRAWS:
             draws.enqueue_trial(dict(entry))
@@ -55,6 +95,28 @@ class SearchTask:
         if not costs:
             raise SearchError("no configuration of the space can be built", hint="'tuner spaces check' says why")
         return min(costs, key=lambda cost: cost.multiply_adds)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One configuration of a space, planned."""
+
+    values: Values
+    cost: Cost | None
+    """None when it cannot be built."""
+    refused: str
+    """Why it would be refused before training; empty when it would not."""
+
+
+def plan_one(
+    space: Space, values: Values, input_shape: tuple[int, int, int] = FASHION_SHAPE, classes: int = len(FASHION_CLASSES)
+) -> Drawn:
+    """Return what becomes of ``values``."""
+    try:
+        cost = read_configuration(values).plan(input_shape, classes).cost
+    except SpaceError as error:
+        return Drawn(values, None, error.message)
+    return Drawn(values, cost, space.limits.broken_by(cost)[0])
 
 
 @dataclass(frozen=True)
@@ -75,23 +137,25 @@ def survey(
     space: Space, input_shape: tuple[int, int, int] = FASHION_SHAPE, classes: int = len(FASHION_CLASSES)
 ) -> Survey:
     """Plan random configurations of ``space``. Raises SpaceError when none of them can be built."""
+    return summed_up(space, draw(space, input_shape, classes))
+
+
+def draw(
+    space: Space, input_shape: tuple[int, int, int] = FASHION_SHAPE, classes: int = len(FASHION_CLASSES)
+) -> list[Drawn]:
+    """Plan so many random configurations of ``space`` as a survey has."""
     draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    costs, refused = [], 0
-    for _ in range(SURVEY_DRAWS):
-        try:
-            cost = read_configuration(space.sample(draws.ask())).plan(input_shape, classes).cost
-        except SpaceError:
-            refused += 1
-            continue
-        if space.limits.broken_by(cost)[0]:
-            refused += 1
-        else:
-            costs.append(cost)
+    return [plan_one(space, space.sample(draws.ask()), input_shape, classes) for _ in range(SURVEY_DRAWS)]
+
+
+def summed_up(space: Space, drawn: Sequence[Drawn]) -> Survey:
+    """Return what configurations of ``space`` would cost. Raises SpaceError when all of them are refused."""
+    costs = [one.cost for one in drawn if one.cost is not None and not one.refused]
     if not costs:
-        said = f"{space.name}: all of {SURVEY_DRAWS} random configurations are over the limits or impossible to build"
+        said = f"{space.name}: all of {len(drawn)} random configurations are over the limits or impossible to build"
         raise SpaceError(said, hint="raise [limits], or narrow the space")
     parameters, multiply_adds = [cost.parameters for cost in costs], [cost.multiply_adds for cost in costs]
     smallest, typical, largest = (
         Cost(pick(parameters), pick(multiply_adds)) for pick in (min, statistics.median_low, max)
     )
-    return Survey(SURVEY_DRAWS, refused, smallest, typical, largest)
+    return Survey(len(drawn), len(drawn) - len(costs), smallest, typical, largest)

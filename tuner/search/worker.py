@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -20,7 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.records import EpochResult, seed_for
+from tuner.errors import SpaceError
+from tuner.records import EpochResult, Value, seed_for
 from tuner.runs import draft_of
 from tuner.search.messages import (
     Beat,
@@ -35,19 +37,24 @@ from tuner.search.messages import (
     Shutdown,
     Stop,
     Stuck,
+    Suggest,
+    Suggested,
     ToWorker,
     TrainJob,
 )
 
 if TYPE_CHECKING:
     from tuner.data.splits import Images
+    from tuner.space.asked import Asked
+    from tuner.space.hypermodel import Loaded
     from tuner.training.checkpoint import Checkpoints
+    from tuner.training.guests import Guest
 
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 
 
-class _ShutDown(Exception):  # noqa: N818  # an order, not an error
+class _ShutDown(BaseException):  # an order, not an error: no ``except Exception`` of a user's file is to keep it
     """The coordinator is gone, or wants the process to end."""
 
 
@@ -58,6 +65,8 @@ class Worker:
         """Keep the channel; load nothing yet."""
         self._channel = channel
         self._images: tuple[tuple[object, ...], Images] | None = None
+        self._loaded: Loaded | None = None
+        """The user's file, run once in this process."""
         self._said = time.monotonic()
 
     def run(self) -> None:
@@ -85,8 +94,8 @@ class Worker:
             self._send(Done(job.job))
         except TrainingFailed as error:
             self._send(Failed(job.job, str(error)))
-        except _ShutDown:
-            raise
+        except SpaceError as error:
+            self._send(Failed(job.job, error.message, error.hint))
         except Exception as error:  # noqa: BLE001  # whatever a configuration raises is the trial's, not the worker's
             with contextlib.suppress(OSError):  # the disk that the log is on may be full
                 traceback.print_exc()  # into the worker's log
@@ -97,6 +106,9 @@ class Worker:
             self._send(Done(job.job))
 
     def _train(self, job: TrainJob) -> None:
+        if not job.epochs:  # a rehearsal
+            self._ask(job.job, _built(job, self._guest(job)))
+            return
         if job.folds == 1:
             self._train_one(job)
             return
@@ -115,16 +127,19 @@ class Worker:
         """Train on one cut of the images; False when the coordinator wants no more of it."""
         import keras
 
-        from tuner.models.cnn import whole_model
         from tuner.training.checkpoint import Checkpoints
-        from tuner.training.configuration import read_configuration
-        from tuner.training.fit import fit
+        from tuner.training.planned import Planned
 
         images = self._images_for(job)
-        configuration = read_configuration(job.values)
-        plan = configuration.plan(job.source.input_shape, images.classes)
-        road = self._stock.take(plan, images, configuration.recipe, seed_for(job.seed, "weights"))
-        if not epochs_before and not self._ask(job.job, Built(job.job)):
+        trainee: Planned | Guest
+        if job.hypermodel:
+            trainee = self._guest(job)
+            built = _built(job, trainee)
+            job = dataclasses.replace(job, values=trainee.values)
+        else:
+            trainee = Planned(job.values, images, self._stock, seed_for(job.seed, "weights"))
+            built = Built(job.job)
+        if not epochs_before and not self._ask(job.job, built):
             return False
         last, goes_on = 0, True
 
@@ -138,18 +153,18 @@ class Worker:
         # Another backend rounds and draws otherwise: what it kept of this training is not gone on with.
         key = f"{job.key} {keras.backend.backend()}"
         keeper = Checkpoints(Path(job.checkpoints), key) if job.checkpoints else None
-        fit(
-            road,
+        if keeper and built.own_fit:  # it begins anew
+            shutil.rmtree(keeper.folder, ignore_errors=True)
+        trainee.train(
             images,
-            configuration.recipe,
             epochs=job.epochs,
             seed=job.seed,
             after_epoch=after_epoch,
             stopped=lambda: self._stopped(job.job),
             keeper=_Patient(keeper, lambda write: self._until_written(job.job, write)) if keeper else None,
         )
-        if job.save_to and last == job.epochs:
-            model, path = whole_model(plan, road.network, scale=images.scale), Path(job.save_to)
+        if job.save_to and (last == job.epochs or built.own_fit):
+            model, path = trainee.whole(), Path(job.save_to)
 
             def save() -> None:
                 with draft_of(path) as draft:
@@ -157,6 +172,24 @@ class Worker:
 
             self._until_written(job.job, save)
         return goes_on
+
+    def _guest(self, job: TrainJob) -> Guest:
+        """Build what the hypermodel builds, asking for the values that the job does not hold."""
+        from tuner.space.hypermodel import Loaded
+        from tuner.training.guests import Guest
+
+        assert job.hypermodel  # noqa: S101  # of those alone
+        self._stock.clear()  # it holds no compiled loop of theirs, and Keras keeps what nobody clears
+        if self._loaded is None or self._loaded.file != job.hypermodel:
+            self._loaded = Loaded(job.hypermodel)
+        return Guest(
+            self._loaded,
+            job.values,
+            lambda asked: self._value_of(job.job, asked),
+            seed=seed_for(job.seed, "weights"),
+            input_shape=job.source.input_shape,
+            classes=len(job.source.class_names),
+        )
 
     def _images_for(self, job: TrainJob) -> Images:
         from tuner.data.splits import read_images
@@ -193,6 +226,18 @@ class Worker:
             if isinstance(answer, Go | Stop) and answer.job == job:
                 return isinstance(answer, Go)
 
+    def _value_of(self, job: int, asked: Asked) -> Value:
+        """Ask for a value. Raises Cancelled when nobody wants the job any more."""
+        from tuner.training.pipeline import Cancelled
+
+        self._send(Suggest(job, asked))
+        while True:
+            answer = self._receive()
+            if isinstance(answer, Suggested) and answer.job == job:
+                return answer.value
+            if isinstance(answer, Stop) and answer.job == job:
+                raise Cancelled
+
     def _stopped(self, job: int) -> bool:
         """Tell whether a ``Stop`` for this job, or the end, has come unasked; say that the training goes on."""
         if time.monotonic() - self._said > BEAT_SECONDS:
@@ -221,6 +266,10 @@ class Worker:
         if isinstance(message, Shutdown):
             raise _ShutDown
         return message
+
+
+def _built(job: TrainJob, guest: Guest) -> Built:
+    return Built(job.job, guest.contract.cost, guest.own_fit, guest.contract.words)
 
 
 class _Patient:

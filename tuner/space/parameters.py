@@ -6,16 +6,18 @@ ten-line test double all have; nothing here imports Optuna.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, assert_never
 
 from tuner.errors import SpaceError
 from tuner.records import Cost, Value, Values
+from tuner.space.hypermodel_file import HypermodelFile
 
 MAX_GRID_POINTS = 100_000
+MOST_STEPS = 2.0**53
+"""Beyond it a float no longer tells neighbouring whole numbers apart, in our arithmetic or in Optuna's."""
 When: TypeAlias = Mapping[str, tuple[Value, ...]]
 """Conditions: every named parent is active and has one of the given values."""
 
@@ -51,12 +53,12 @@ class Int:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        _check_range(self.low, self.high, self.step, log=self.log)
-        if self.log and self.step != 1:
-            raise SpaceError("'log' and 'step' exclude each other", hint="drop one of them")
-        if (self.high - self.low) % self.step:
+        wrong = list(_range_problems(self.low, self.high, self.step, log=self.log, stepped=self.step != 1))
+        if not wrong and (self.high - self.low) % self.step:
             last = self.low + (self.high - self.low) // self.step * self.step
-            raise SpaceError(f"high = {self.high} is not low + a multiple of step", hint=f"high = {last} would be")
+            wrong = [SpaceError(f"high = {self.high} is not low + a multiple of step", hint=f"high = {last} would be")]
+        if wrong:
+            raise SpaceError.of(wrong)
 
     def suggest(self, name: str, suggester: Suggester) -> Value:
         """Ask for a value of this kind."""
@@ -89,13 +91,13 @@ class Float:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        _check_range(self.low, self.high, self.step, log=self.log)
-        if self.log and self.step is not None:
-            raise SpaceError("'log' and 'step' exclude each other", hint="drop one of them")
-        if self.step is not None:
+        wrong = list(_range_problems(self.low, self.high, self.step, log=self.log, stepped=self.step is not None))
+        if not wrong and self.step is not None:
             count = (self.high - self.low) / self.step
             if not math.isclose(count, round(count), abs_tol=1e-9):
-                raise SpaceError(f"high = {self.high} is not low + a multiple of step", hint="change one of them")
+                wrong = [SpaceError(f"high = {self.high} is not low + a multiple of step", hint="change one of them")]
+        if wrong:
+            raise SpaceError.of(wrong)
 
     def suggest(self, name: str, suggester: Suggester) -> Value:
         """Ask for a value of this kind."""
@@ -115,6 +117,8 @@ class Float:
         if self.step is None:
             raise SpaceError("a float without 'step' has no grid", hint="give it a step, or fix it with --set")
         count = round((self.high - self.low) / self.step)
+        if count >= MAX_GRID_POINTS:
+            raise SpaceError(f"its grid has {count + 1:,} points", hint="give it a wider step, or fix it with --set")
         return [min(self.high, self.low + self.step * k) for k in range(count + 1)]
 
     def extremes(self) -> list[Value]:
@@ -202,6 +206,8 @@ class Space:
     parameters: Mapping[str, Parameter]
     limits: Limits = field(default_factory=Limits)
     start_with: tuple[Values, ...] = ()
+    hypermodel: HypermodelFile | None = None
+    """The file that asks for its values itself; ``parameters`` then holds those that were seen, or none."""
 
     def active(self, name: str, values: Values) -> bool:
         """Tell whether ``name`` varies, given the ``values`` of the parameters before it."""
@@ -225,13 +231,19 @@ class Space:
 
     def check_values(self, values: Values) -> None:
         """Raise SpaceError unless ``values`` (which may leave parameters out) lies in the space."""
+        wrong = list(self.value_problems(values))
+        if wrong:
+            raise SpaceError.of(wrong)
+
+    def value_problems(self, values: Values) -> Iterator[SpaceError]:
+        """Yield what keeps ``values``, all of them parameters of the space, from lying in it."""
         known: Values = {}
         for name, parameter in self.parameters.items():
             if name in values:
                 if not parameter.contains(values[name]):
-                    raise SpaceError(
-                        f"{name} = {values[name]!r} is outside the space", hint=f"allowed: {describe(parameter)}"
-                    )
+                    said = f"{name} = {values[name]!r} is outside the space"
+                    yield SpaceError(said, hint=f"allowed: {describe(parameter)}")
+                    continue
                 known[name] = values[name]
             elif isinstance(parameter, Fixed):
                 known[name] = parameter.value
@@ -239,7 +251,7 @@ class Space:
             for parent, allowed in self.parameters[name].when.items():
                 if parent in known and known[parent] not in allowed:
                     text = " or ".join(repr(value) for value in allowed)
-                    raise SpaceError(f"{name} is only active when {parent} is {text}", hint=f"leave {name} out")
+                    yield SpaceError(f"{name} is only active when {parent} is {text}", hint=f"leave {name} out")
 
     def nearest(self, wanted: Values) -> Values:
         """Return the configuration of the space that is nearest to ``wanted``, parameter by parameter.
@@ -328,25 +340,16 @@ def describe_when(when: When) -> str:
     return ", ".join(f"{parent} = {' | '.join(str(value) for value in allowed)}" for parent, allowed in when.items())
 
 
-def _check_range(low: float, high: float, step: float | None, *, log: bool) -> None:
+def _range_problems(low: float, high: float, step: float | None, *, log: bool, stepped: bool) -> Iterator[SpaceError]:
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise SpaceError("low and high must be finite")
-    if low > high:
-        raise SpaceError(f"low = {low} is above high = {high}", hint="swap them")
-    if step is not None and (not math.isfinite(step) or step <= 0):
-        raise SpaceError(f"step = {step} must be positive")
+        yield SpaceError("low and high must be finite")
+    elif low > high:
+        yield SpaceError(f"low = {low} is above high = {high}", hint="swap them")
+    elif not high - low < math.inf or (step is not None and 0 < step < math.inf and (high - low) / step > MOST_STEPS):
+        yield SpaceError(f"low = {low} and high = {high} are too far apart")
+    if step is not None and not 0 < step < math.inf:
+        yield SpaceError(f"step = {step} must be positive, and finite")
     if log and low <= 0:
-        raise SpaceError(f"a log scale needs low > 0, not {low}")
-
-
-def parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Return ``parameters`` ordered so that conditions only look back; written order is kept otherwise."""
-    ordered: dict[str, Parameter] = {}
-    waiting = dict(parameters)
-    while waiting:
-        ready = [name for name, parameter in waiting.items() if all(parent in ordered for parent in parameter.when)]
-        if not ready:
-            names = ", ".join(itertools.islice(waiting, 4))
-            raise SpaceError(f"the conditions of {names} wait for each other in a circle")
-        ordered[ready[0]] = waiting.pop(ready[0])
-    return ordered
+        yield SpaceError(f"a log scale needs low > 0, not {low}")
+    if log and stepped:
+        yield SpaceError("'log' and 'step' exclude each other", hint="drop one of them")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
 from tuner.errors import SpaceError
-from tuner.records import Value
+from tuner.records import METRICS, VAL_ACCURACY, Value
 
 SAMPLERS = ("tpe", "random", "qmc", "grid")
 PRUNERS = ("asha", "hyperband", "median", "none")
+OPTIONS = {"metric": tuple(METRICS), "sampler": SAMPLERS, "pruner": PRUNERS}
+"""Settings that are one of a few words."""
+POSITIVE = (
+    "trials", "time", "epochs", "folds", "top", "top_seeds", "refit_epochs", "refit_seeds", "workers", "first_rung",
+    "train_images", "heartbeat", "memory", "trial_time",
+)  # fmt: skip
+NOT_NEGATIVE = ("seed", "startup_trials", "keep", "retries")
+LEAST_REDUCTION = 2
+"""With less every trial would pass every rung."""
 DEFAULT_TRIALS = 30
 
 
@@ -22,7 +32,7 @@ class SearchSettings:
     trials: int | None = None
     """Total trials of the study; 30 when neither this nor ``time`` is set."""
     time: float | None = None
-    """Wall-clock seconds of the whole command, refit and report included."""
+    """Wall-clock seconds of the whole command, refit and report included; ``"1h30m"`` in a file."""
     epochs: int = 8
     """What a full trial trains."""
     folds: int = 1
@@ -34,11 +44,17 @@ class SearchSettings:
     refit_epochs: int = 16
     """What the winner trains, on all images."""
     refit_seeds: int = 2
+    """How often the winner is trained again; the first one is exported."""
     workers: int | str = "auto"
     """Worker processes, one thread each; ``auto`` is one a core, or as many as fit into the memory."""
+    metric: str = VAL_ACCURACY
+    """What trials are judged by; balanced accuracy counts every class alike, however many images it has."""
     sampler: str = "tpe"
+    """``tpe`` models what was good; ``random`` and ``qmc`` (Sobol points) do not; ``grid`` tries all there is."""
     pruner: str = "asha"
+    """``asha`` is successive halving, ``hyperband`` deals its brackets in turn, ``median`` is Optuna's."""
     seed: int = 0
+    """Decides what is drawn, and with it each trial's curve."""
     startup_trials: int = 10
     """Trials that TPE draws at random before it models; ``start_with`` entries count."""
     first_rung: int = 1
@@ -62,51 +78,40 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         """Refuse what no search can do."""
-        self._check_types()
-        for name in (
-            "trials",
-            "time",
-            "epochs",
-            "folds",
-            "top",
-            "top_seeds",
-            "refit_epochs",
-            "refit_seeds",
-            "first_rung",
-            "train_images",
-            "workers",
-            "heartbeat",
-            "memory",
-            "trial_time",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, str | None) and not 0 < value < math.inf:
-                raise SpaceError(f"search.{name} = {value} must be above 0, and finite")
-        for name in ("seed", "startup_trials", "keep", "retries"):
-            if getattr(self, name) < 0:
-                raise SpaceError(f"search.{name} = {getattr(self, name)} must not be negative")
+        wrong = list(self._problems())
+        if wrong:
+            raise SpaceError.of(wrong)
+
+    def _problems(self) -> Iterator[SpaceError]:
+        right = dict(vars(self))
+        for name, said in self._wrong_types():
+            del right[name]
+            yield SpaceError(f"search.{name} = {getattr(self, name)!r} is {said}")
+        for name, value in right.items():
+            number = 1 if isinstance(value, str | None) else value
+            if name in POSITIVE and not 0 < number < math.inf:
+                yield SpaceError(f"search.{name} = {value} must be above 0, and finite")
+            if name in NOT_NEGATIVE and number < 0:
+                yield SpaceError(f"search.{name} = {value} must not be negative")
+            if name == "reduction" and number < LEAST_REDUCTION:
+                yield SpaceError(f"search.reduction = {value} must be at least {LEAST_REDUCTION}")
+            if name in OPTIONS and value not in OPTIONS[name]:
+                yield SpaceError(f"search.{name} = {value!r} is unknown", hint=f"one of {', '.join(OPTIONS[name])}")
         if self.deterministic and self.time is not None:
-            raise SpaceError(
+            yield SpaceError(
                 "a deterministic search goes with a number of trials: what fits into a time depends on the machine",
                 hint="--trials N instead of --time",
             )
-        if self.reduction < 2:  # noqa: PLR2004  # every trial would pass every rung
-            raise SpaceError(f"search.reduction = {self.reduction} must be at least 2")
-        for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-            if getattr(self, name) not in options:
-                raise SpaceError(
-                    f"search.{name} = {getattr(self, name)!r} is unknown", hint=f"one of {', '.join(options)}"
-                )
 
-    def _check_types(self) -> None:
+    def _wrong_types(self) -> Iterator[tuple[str, str]]:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             allowed = get_args(hints[field.name]) or (hints[field.name],)
             if type(value) not in allowed and not (float in allowed and type(value) is int):
-                raise SpaceError(f"search.{field.name} = {value!r} is not {_kind(allowed)}")
-        if isinstance(self.workers, str) and self.workers != "auto":
-            raise SpaceError(f"search.workers = {self.workers!r} is neither a number nor 'auto'")
+                yield field.name, f"not {_kind(allowed)}"
+            elif field.name == "workers" and isinstance(value, str) and value != "auto":
+                yield field.name, "neither a number nor 'auto'"
 
     def merged(self, changes: dict[str, Value]) -> SearchSettings:
         """Return these settings with ``changes`` put over them; None changes nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tuner.errors import SpaceError
@@ -98,17 +99,26 @@ def _read_recipe(values: Values) -> Recipe:
 
 def check_space(space: Space) -> None:
     """Raise SpaceError when ``space`` varies what its family does not read, or beyond what the family can build."""
-    if space.model not in FAMILIES:
-        raise SpaceError(f"model = '{space.model}' is unknown", hint=f"there are: {', '.join(FAMILIES)}")
-    domains = FAMILIES[space.model]
-    for name, parameter in space.parameters.items():
+    if space.hypermodel:  # its network is what it builds
+        return
+    wrong = [error for _, error in family_problems(space.model, space.parameters)]
+    if wrong:
+        raise SpaceError.of(wrong)
+
+
+def family_problems(model: str, parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, SpaceError]]:
+    """Yield by name which ``parameters`` the family ``model`` does not read, or cannot build all values of, and why."""
+    if model not in FAMILIES:
+        yield "", SpaceError(f"model = '{model}' is unknown", hint=f"there are: {', '.join(FAMILIES)}")
+        return
+    domains = FAMILIES[model]
+    for name, parameter in parameters.items():
         if name not in domains:
             close = difflib.get_close_matches(name, domains, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"it reads: {', '.join(domains)}"
-            raise SpaceError(f"parameters.{name}: the model '{space.model}' does not read it", hint=hint)
-        for value in parameter.extremes():
-            if not domains[name].contains(value):
-                raise SpaceError(
-                    f"parameters.{name}: {value!r} is not for '{space.model}'",
-                    hint=f"allowed: {describe(domains[name])}",
-                )
+            yield name, SpaceError(f"parameters.{name}: the model '{model}' does not read it", hint=hint)
+            continue
+        wrong = [value for value in parameter.extremes() if not domains[name].contains(value)]
+        if wrong:
+            said = f"parameters.{name}: {' and '.join(map(repr, wrong))} is not for '{model}'"
+            yield name, SpaceError(said, hint=f"allowed: {describe(domains[name])}")

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from tuner.data.splits import Images
 from tuner.records import EpochResult
 from tuner.training.configuration import Recipe
+from tuner.training.metrics import accuracy as accuracy_of
+from tuner.training.metrics import balanced_accuracy
 from tuner.training.pipeline import Road, batch_and_steps, plan_epoch, seed_dropout
 from tuner.training.schedule import learning_rates
 
@@ -61,17 +64,15 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
         seed_dropout(network, seed, epoch)
         plan = plan_epoch(seed, epoch, len(images.train), recipe.batch_size)
         loss, accuracy = road.epoch(plan.order, plan.draws, rates[steps * (epoch - 1) : steps * epoch], stopped)
-        val_loss = val_accuracy = None
-        if len(images.val):
-            val_loss, val_accuracy = loss_and_accuracy(road.logits(images.val, stopped), images.val_labels)
+        val_loss, val_accuracy, val_balanced = validate(road, images, stopped)
         for name, value in (("loss", loss), ("validation loss", val_loss)):
             if value is not None and not math.isfinite(value):
                 raise TrainingFailed(f"the {name} is {value} at epoch {epoch}")
         # A rectifier can turn NaN into 0: the loss then stays finite over a dead network.
         if not all(np.isfinite(weight).all() for weight in network.get_weights()):
             raise TrainingFailed(f"the weights are no longer finite at epoch {epoch}")
-        rate, seconds = float(rates[steps * epoch - 1]), time.monotonic() - start
-        curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds))
+        rate, seconds = rate_of(road.optimizer), time.monotonic() - start
+        curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds, val_balanced))
         if keeper:
             keeper.save(network, road.optimizer, curve)
         if not after_epoch(curve[-1]):
@@ -79,9 +80,24 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
     return curve
 
 
+def validate(
+    road: Road, images: Images, stopped: Callable[[], bool]
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Return the loss, accuracy and balanced accuracy on the validation images; None each where all images train."""
+    if not len(images.val):
+        return None, None, None
+    logits = road.logits(images.val, stopped)
+    return *loss_and_accuracy(logits, images.val_labels), balanced_accuracy(logits.argmax(axis=1), images.val_labels)
+
+
+def rate_of(optimizer: Any) -> float:  # noqa: ANN401
+    """Return the learning rate that an optimizer has now, whatever schedules it."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
 def loss_and_accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
     """Return the mean cross-entropy (nats) and the accuracy of ``logits`` (n, classes) for ``labels`` (n,)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
-    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+    return float(loss), accuracy_of(logits.argmax(axis=1), labels)

@@ -21,7 +21,7 @@ IMAGES_BETWEEN_QUESTIONS = 2048
 EVALUATION_BATCH = 500
 
 
-class Cancelled(Exception):  # noqa: N818  # an answer, not an error
+class Cancelled(BaseException):  # an answer, not an error: no ``except Exception`` on its way is to keep it
     """The caller wants no more of this training."""
 
 
@@ -83,8 +83,11 @@ def steps_between_questions(order: npt.NDArray[np.int32]) -> int:
 
 
 def seed_dropout(network: Any, seed: int, epoch: int) -> None:  # noqa: ANN401  # Keras is untyped
-    """Set every dropout layer's generator from (seed, layer, epoch): Keras's files do not bring it back."""
+    """Set every random layer's generators from (seed, layer, epoch): Keras's files do not bring them back."""
     for number, layer in enumerate(network.layers):
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            generator.state.assign(np.array([seed_for(seed, number, epoch), 0], dtype=generator.state.dtype))
+        inner = layer._flatten_layers(include_self=False)  # noqa: SLF001  # Keras lists them no other way
+        named: list[tuple[int | str, Any]] = [(number, layer)]
+        for place, one in [*named, *((f"{number}.{k}", below) for k, below in enumerate(inner))]:
+            for which, generator in enumerate(one._seed_generators):  # noqa: SLF001  # by many names, e.g. ``generator``
+                own = seed_for(seed, place, epoch, *([which] if which else []))
+                generator.state.assign(np.array([own, 0], dtype=generator.state.dtype))

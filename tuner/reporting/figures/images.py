@@ -11,6 +11,8 @@ from tuner.reporting.examples import Example
 from tuner.reporting.figures.style import BLUE, RED, WIDTH, paper, styled
 
 COLUMNS = 6
+SIDE = 0.94
+"""Of an image, in a cell of one."""
 CAPTION = 0.42
 """The height of the two lines under an image, in images."""
 
@@ -23,7 +25,7 @@ def grid(examples: Sequence[Example], names: Sequence[str]) -> Figure:
     for number, example in enumerate(examples):
         column, row = number % COLUMNS, number // COLUMNS * (1 + CAPTION)
         pixels = example.pixels if example.pixels.shape[2] == 3 else example.pixels[:, :, 0]  # noqa: PLR2004  # colours
-        axes.imshow(np.asarray(pixels), cmap="gray", vmin=0, vmax=255, extent=(column, column + 0.94, row + 0.94, row))
+        axes.imshow(np.asarray(pixels), cmap="gray", vmin=0, vmax=255, extent=_frame(column, row, *pixels.shape[:2]))
         colour = BLUE if example.right else RED
         sign = "✓" if example.right else "✗"
         said = f"{sign} {_cut(names[example.predicted])} {100 * example.confidence:.0f} %"
@@ -36,6 +38,13 @@ def grid(examples: Sequence[Example], names: Sequence[str]) -> Figure:
     axes.set_ylim(rows * (1 + CAPTION), -0.02)
     axes.set_axis_off()
     return figure
+
+
+def _frame(column: float, row: float, height: int, width: int) -> tuple[float, float, float, float]:
+    """Return where an image stands in its cell: as large as it fits, in its own proportions, in the middle."""
+    tall, wide = SIDE * height / max(height, width), SIDE * width / max(height, width)
+    left, top = column + (SIDE - wide) / 2, row + (SIDE - tall) / 2
+    return (left, left + wide, top + tall, top)
 
 
 def _cut(name: str) -> str:

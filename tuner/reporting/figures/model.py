@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tuner.records import EpochResult
+from tuner.records import METRICS, VAL_ACCURACY, EpochResult
 from tuner.reporting.figures.style import (
     BLUE,
     FAINT,
@@ -64,15 +64,15 @@ def _line(curve: Sequence[EpochResult], key: str) -> tuple[list[int], list[float
 
 
 @styled
-def fractions(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw validation accuracy against the number of training images."""
+def fractions(points: Sequence[Mapping[str, Any]], what: str = METRICS[VAL_ACCURACY]) -> Figure:
+    """Draw what is reached on validation, as ``what`` calls it, against the number of training images."""
     figure, [[axes]] = paper(200)
     sizes, accuracies = ([point[key] for point in points] for key in ("train_images", "val_accuracy"))
     axes.plot(sizes, accuracies, color=BLUE, marker="o", markersize=4.5)
     log_axis(axes)
     accuracy_axis(axes, accuracies)
     axes.set_xlabel("training images")
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(f"{what}, %")
     return figure
 
 

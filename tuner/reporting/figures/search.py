@@ -29,7 +29,7 @@ from tuner.reporting.figures.style import (
     paper,
     styled,
 )
-from tuner.reporting.findings import FATES, best_so_far, last_accuracy, pareto_front, thinned, trained
+from tuner.reporting.findings import FATES, best_so_far, judged_by, last_accuracy, pareto_front, thinned, trained
 
 FATE_COLOURS = {"complete": BLUE, "pruned": FAINT, "clock": GOLD, "failed": PURPLE, "running": MUTED}
 FATE_WORDS = {
@@ -57,7 +57,7 @@ def history(trials: Sequence[TrialSummary], winner: int) -> Figure:
     accuracy_axis(axes, map(last_accuracy, drawn))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(judged_by(trials))
     legend_above(axes, columns=5)
     return figure
 
@@ -71,7 +71,7 @@ def learning_curves(trials: Sequence[TrialSummary], winner: int, rungs: Sequence
         axes.axvline(rung, color=FAINT, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
     handles: list[Line2D] = []
     for fate in reversed(FATES):
-        curves = [[(row.epoch, row.val_accuracy or 0.0) for row in t.curve] for t in drawn if t.state == fate]
+        curves = [t.path for t in drawn if t.state == fate]
         if curves:
             colour = FATE_COLOURS[fate]
             axes.add_collection(LineCollection(curves, colors=colour, linewidths=0.8, alpha=0.75))
@@ -80,14 +80,13 @@ def learning_curves(trials: Sequence[TrialSummary], winner: int, rungs: Sequence
             handles.insert(0, Line2D([], [], color=colour, label=FATE_WORDS[fate]))
     for trial in trials:
         if trial.number == winner and trial.curve:
-            path = [(row.epoch, row.val_accuracy or 0.0) for row in trial.curve]
-            (line,) = axes.plot(*zip(*path, strict=True), color=RED, linewidth=2, marker="o", markersize=3.5)
+            (line,) = axes.plot(*zip(*trial.path, strict=True), color=RED, linewidth=2, marker="o", markersize=3.5)
             line.set_label(f"winner, trial {winner}")
             handles.insert(0, line)
-    accuracy_axis(axes, [row.val_accuracy or 0.0 for trial in drawn for row in trial.curve])
+    accuracy_axis(axes, [reached for trial in drawn for _, reached in trial.path])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch" + ("  (dotted: where the pruner decides)" if rungs else ""))
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(judged_by(trials))
     legend_above(axes, handles=handles)
     return figure
 
@@ -150,7 +149,7 @@ def sizes(trials: Sequence[TrialSummary], winner: int) -> Figure:
         axes.set_xlabel(name.replace("_", "-"))
         log_axis(axes)
         accuracy_axis(axes, map(last_accuracy, drawn))
-    panels[0].set_ylabel("validation accuracy, %")
+    panels[0].set_ylabel(judged_by(trials))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=4)
     return figure

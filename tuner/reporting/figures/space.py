@@ -30,7 +30,7 @@ from tuner.reporting.figures.style import (
     paper,
     styled,
 )
-from tuner.reporting.findings import last_accuracy, ranking, thinned, trained
+from tuner.reporting.findings import judged_by, last_accuracy, ranking, thinned, trained
 from tuner.space.parameters import Choice, Fixed, Int, Parameter, Space
 
 MOST_POINTS, MOST_LINES = 300, 160
@@ -88,7 +88,7 @@ def slices(space: Space, trials: Sequence[TrialSummary], names: Sequence[str], w
     for axes in list(itertools.chain.from_iterable(panels))[len(names) :]:
         axes.set_visible(False)
     for axes, *_ in panels:
-        axes.set_ylabel("validation, %")
+        axes.set_ylabel(judged_by(trials).replace(" accuracy", ""))
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3)
     return figure
@@ -109,7 +109,7 @@ def learning_rate(trials: Sequence[TrialSummary], name: str, by: str | None) -> 
                       markerfacecolor=colour if complete else "none", alpha=1 if complete else 0.6)  # fmt: skip
     log_axis(axes)
     axes.set_xlabel("learning rate" if name == "learning_rate" else name)
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(judged_by(trials))
     accuracy_axis(axes, map(last_accuracy, drawn))
     handles = [
         Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5, label=group)

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tuner.data.sources import parse_idx
+from tuner.data.collected import printable
+from tuner.data.idx import parse_idx
+from tuner.data.images import FINE
 from tuner.errors import DataError
-from tuner.export.images import FINE
 from tuner.runs import DAMAGED
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
@@ -92,28 +93,38 @@ def read_file(path: Path, key: str | None = None) -> Iterator[Named]:
     elif start[:2] == b"\x1f\x8b" or (start[:2] == b"\0\0" and start[2:3] in IDX_TYPES):
         yield from _rows(_read_idx(path, zipped=start[0] > 0), path)
     else:
-        yield _read_picture(path)
+        yield read_picture(path)
 
 
-def _read_picture(path: Path) -> Named:
+def read_picture(path: Path) -> Named:
+    """Return the picture in one file, upright. Raises DataError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=FORMATS) as opened:
-                moves = opened.format != "MPO" and getattr(opened, "is_animated", False)  # MPO: a camera's extras
-                opened.draft(None, (FINE, FINE))  # a JPEG of many megapixels is decoded at a half, a quarter ...
-                opened.load()
-                picture = ImageOps.exif_transpose(opened)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            limit = f"at most {PIXELS / 1e6:.0f} million are read: make it smaller"
-            raise DataError(f"{path}: too many pixels", hint=limit) from None
-        except UnidentifiedImageError:
-            raise DataError(f"{path}: not an image that tuner can read", hint=f"{KINDS} files are read") from None
-        except Exception as error:  # noqa: BLE001  # a damaged picture makes Pillow raise nearly anything
-            said = str(error).split("\n")[0] or type(error).__name__
-            raise DataError(f"{path}: damaged: {said[:200]}", hint=AGAIN) from None
-    return Named(_name(path), picture, ("animated: only its first frame is looked at",) if moves else ())
+        return decode(path)
+
+
+def decode(path: Path) -> Named:
+    """Return the picture in one file, upright, as :func:`read_picture` does for whoever keeps warnings quiet himself.
+
+    Threads do: what is ignored is ignored in all of them. Raises DataError.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            if opened.width * opened.height > PIXELS:
+                raise Image.DecompressionBombError  # noqa: TRY301  # as Pillow does of twice as many
+            moves = opened.format != "MPO" and getattr(opened, "is_animated", False)  # MPO: a camera's extras
+            opened.draft(None, (FINE, FINE))  # a JPEG of many megapixels is decoded at a half, a quarter ...
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+    except Image.DecompressionBombError:
+        limit = f"at most {PIXELS / 1e6:.0f} million are read: make it smaller"
+        raise DataError(f"{path}: too many pixels", hint=limit) from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image that tuner can read", hint=f"{KINDS} files are read") from None
+    except Exception as error:  # noqa: BLE001  # a damaged picture makes Pillow raise nearly anything
+        said = str(error).split("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: damaged: {said[:200]}", hint=AGAIN) from None
+    return Named(printable(path), picture, ("animated: only its first frame is looked at",) if moves else ())
 
 
 def _read_npz(path: Path, key: str | None) -> npt.NDArray[np.uint8]:
@@ -195,8 +206,4 @@ def _rows(images: npt.NDArray[np.uint8], path: Path) -> Iterator[Named]:
     if math.prod(images.shape[1:3]) > PIXELS:
         raise DataError(f"{path}: too many pixels an image", hint=f"at most {PIXELS / 1e6:.0f} million are read")
     for number, image in enumerate(images):
-        yield Named(f"{_name(path)}[{number}]", Image.fromarray(np.ascontiguousarray(image)))
-
-
-def _name(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "replace")  # a name of other bytes could not be printed
+        yield Named(f"{printable(path)}[{number}]", Image.fromarray(np.ascontiguousarray(image)))

@@ -76,6 +76,20 @@ def fit(picture: Image.Image, shape: Shape, *, invert: bool | None = None) -> Fi
     return Fitted(pixels, tuple(notes))
 
 
+def fit_whole(picture: Image.Image, shape: Shape, *, invert: bool = False) -> npt.NDArray[np.uint8]:
+    """Return the whole of ``picture`` at ``shape``, nothing cut off or negated by itself: as class folders are read.
+
+    It keeps its proportions, and stands in the middle on the colour of its corners.
+    """
+    height, width, channels = shape
+    plain = _on_background(_eight_bit(picture), invert=None)
+    if plain.size != (width, height):
+        background = _background(plain, width, height).colour
+        plain = _centred(plain, (0, 0, *plain.size), background, (width, height))
+    pixels = _pixels(plain.convert("L" if channels == 1 else "RGB"))
+    return 255 - pixels if invert else pixels
+
+
 def looks_inverted(pixels: npt.NDArray[np.uint8]) -> bool:
     """Tell whether (height, width, ...) has bright corners and is darker elsewhere.
 
