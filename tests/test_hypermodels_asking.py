@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tuner.records import Cost, Note, TrialSummary, Value, Values
 from tuner.search.asked import Names, as_searched
 from tuner.search.ledger import Ledger
 from tuner.search.messages import Built, Done, Failed, Lost, Suggest, Suggested, ToWorker, TrainJob
+from tuner.search.request import Request, planned
 from tuner.search.samplers import make_sampler
 from tuner.search.study import load_study, summaries
 from tuner.search.task import Rehearsed
@@ -118,12 +120,12 @@ def text(tmp_path: Path) -> str:
 
 def search(
     bench: Bench, text: str, settings: SearchSettings = SETTINGS, executor: Asking | None = None, *, workers: int = 2,
-    rehearsed: Rehearsed = OF_DEFAULTS,
+    rehearsed: Rehearsed = OF_DEFAULTS, name: str = "s",
 ) -> tuple[optuna.Study, list[TrialSummary]]:  # fmt: skip
-    study, space_file = bench.study(settings, text)
+    study, space_file = bench.study(settings, text, name)
     executor = executor or Asking()
     bench.coordinator(study, space_file, settings, executor, workers=workers, rehearsed=rehearsed).run()
-    study, _ = load_study(study._storage, "s")
+    study, _ = load_study(study._storage, name)
     return study, summaries(study)
 
 
@@ -137,6 +139,28 @@ def test_the_first_trial_has_the_defaults_and_the_others_what_the_sampler_says(b
     assert len({trial.values["rate"] for trial in trials}) == 8
     first = study.get_trials()[0]
     assert first.params["momentum (mirrored)"] == pytest.approx(0.5 + 0.99 - 0.9)
+
+
+def test_the_best_of_an_earlier_study_come_after_the_defaults_and_what_a_changed_file_refuses_is_its_default(
+    bench: Bench, text: str, tmp_path: Path
+) -> None:
+    _, earlier = search(bench, text)
+    ranked = sorted((one for one in earlier if one.state == "complete"), key=lambda one: -(one.val_accuracy or 0.0))
+    request = Request(space=str(tmp_path / "my_model.py"), out=str(bench.outputs.folder), start_with="s")
+
+    def narrower(job: TrainJob) -> Build:
+        cost = yield from conditional(job)
+        yield Asked("units", Int(0, 1), 0)
+        return cost
+
+    settings = dataclasses.replace(SETTINGS, trials=6, pruner="none")
+    best = [one.values for one in ranked][:5]
+    _, found = search(bench, planned(request)[0].text, settings, name="new")
+    _, changed = search(bench, planned(request)[0].text, settings, Asking(narrower), name="changed")
+
+    assert found[0].values == earlier[0].values  # the defaults
+    assert [one.values for one in found if one.enqueued][1:] == best
+    assert {one.values["units"] for one in changed if one.enqueued} == {0}
 
 
 def test_one_name_under_two_conditions_is_two_parameters_in_the_study_and_one_in_the_report(

@@ -145,7 +145,8 @@ def test_show_check_and_dry_run_build_it_a_few_times(tmp_path: Path, small_folde
     assert shown["parameters"]["rate"]["when"] == {"dropout": [True]}
     checked = document(run(tmp_path, "spaces", "check", "my_model.py:build_model", "--json"))
     assert (checked["sampled"], checked["refused"]) == (20, 0)
-    assert checked["smallest"]["parameters"] < checked["largest"]["parameters"]
+    smallest, _, largest = [network["cost"] for network in checked["networks"]]
+    assert smallest["multiply_adds"] < largest["multiply_adds"]
     forecast = document(run(tmp_path, "search", "my_model.py", "--dry-run", "--json", "--data", small_folder))
     assert forecast["sampled"] == 20
     assert forecast["seconds"] > 0

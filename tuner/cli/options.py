@@ -39,6 +39,11 @@ def complete_study(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
+def complete_start(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what ``--start-with`` can name, for the shell."""
+    return [*(["baselines"] if "baselines".startswith(incomplete) else []), *complete_study(context, incomplete)]
+
+
 def complete_space(incomplete: str) -> list[str]:
     """Return the built-in spaces and the .toml and .py files here that begin so, for the shell."""
     from tuner.space.library import builtin_names

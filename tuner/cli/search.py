@@ -15,6 +15,7 @@ from tuner.cli.options import (
     Storage,
     Workers,
     complete_space,
+    complete_start,
     complete_study,
     read_workers,
 )
@@ -81,8 +82,13 @@ def search(  # noqa: PLR0913  # every option is one parameter
         int | None, typer.Option(min=0, help="Keep the checkpoints of so many of the best trials.", show_default=False)
     ] = None,
     start_with: Annotated[
-        Literal["baselines"] | None,
-        typer.Option(help="Try the points nearest to the published networks first.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="baselines|STUDY",
+            help="Try first: the points nearest to the published networks, or the best 5 of a study.",
+            show_default=False,
+            autocompletion=complete_start,
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that exists.")] = False,
     dry_run: Annotated[

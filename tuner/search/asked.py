@@ -36,18 +36,23 @@ class Names:
             self._known |= trial.distributions
 
     def draw(
-        self, asked: Asked, trial: optuna.Trial, put: Callable[[str, BaseDistribution, Value], Value] | None = None
+        self,
+        asked: Asked,
+        trial: optuna.Trial,
+        put: Callable[[str, BaseDistribution, Value], Value] | None = None,
+        wanted: Value = None,
     ) -> tuple[str, Value]:
         """Return the name under which ``trial`` has the value asked for, and the value, drawn unless it is there.
 
-        ``put`` gives the trial the default, in place of drawing.
+        ``put`` gives the trial the value ``wanted`` in place of drawing, or the default where that is outside.
         """
         if isinstance(asked.parameter, Fixed):
             return asked.name, asked.parameter.value
         distribution = distribution_of(asked.parameter)
         name = self._name_of(asked.key, distribution)
         if put is not None:
-            return name, asked.mirror(put(name, distribution, asked.mirror(asked.default)))
+            value = wanted if asked.parameter.contains(wanted) else asked.default
+            return name, asked.mirror(put(name, distribution, asked.mirror(value)))
         return name, asked.mirror(asked.parameter.suggest(name, trial))
 
     def _name_of(self, key: str, distribution: BaseDistribution) -> str:

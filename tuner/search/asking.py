@@ -18,7 +18,7 @@ from tuner.search.asked import NAMES, Names
 from tuner.search.ledger import Ledger
 from tuner.search.running import Draft, Running
 from tuner.search.samplers import GridPoints
-from tuner.search.study import ENDS, UNTRAINED, best_trial, end_of, summaries
+from tuner.search.study import ENDS, ENTRY, UNTRAINED, best_trial, end_of, summaries
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.asked import Asked
@@ -153,9 +153,10 @@ class Asker:
 
     def value_for(self, trial: optuna.Trial, values: Values, asked: Asked) -> Value:
         """Return the value of a trial that a hypermodel asks for, and note it in ``values`` and in memory."""
-        by_default = bool(trial.user_attrs.get("start_with"))
-        put = partial(self._ledger.put, trial) if by_default else None
-        name, values[asked.name] = self._names.draw(asked, trial, put)
+        given = bool(trial.user_attrs.get("start_with"))
+        put = partial(self._ledger.put, trial) if given else None
+        wanted = trial.user_attrs.get(ENTRY, {}).get(asked.name, asked.default)
+        name, values[asked.name] = self._names.draw(asked, trial, put, wanted)
         if name != asked.name:
             trial.set_user_attr(NAMES, {**trial.user_attrs.get(NAMES, {}), asked.name: name})
         return values[asked.name]

@@ -16,6 +16,7 @@ from tuner.errors import StudyError, UsageError
 from tuner.models.baselines import nearest_entries
 from tuner.records import Value
 from tuner.runs import Outputs, auto_workers, make_writable, only_one
+from tuner.search.earlier import starting_with_study
 from tuner.search.samplers import make_sampler
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
@@ -24,6 +25,7 @@ from tuner.space.settings import SearchSettings
 from tuner.training.configuration import check_space, family_problems
 
 DEFAULT_SPACE = "cnn"
+BASELINES = "baselines"
 BINDING = ("epochs", "folds", "train_images", "seed", "sampler", "deterministic", "metric")
 """Settings that make a study's trials what they are: a resumed search cannot change them."""
 
@@ -44,7 +46,8 @@ class Request:
     settings: dict[str, Value] = field(default_factory=dict)
     """Search settings from options of their own, e.g. ``{"trials": 20}``."""
     start_with: str | None = None
-    """``baselines``: a new study tries the points nearest to the published networks first."""
+    """What a new study tries first: ``baselines``, the points nearest to the published networks, or the best of a study
+    of that name."""
 
 
 @dataclass(frozen=True)
@@ -160,15 +163,19 @@ def _reopen(request: Request, outputs: Outputs) -> Opened:
 
 
 def _space_of(request: Request) -> SpaceFile:
+    """Return the space and the first entries that are asked for. Raises SpaceError, StudyError, UsageError."""
     space_file = read_checked(request.space or DEFAULT_SPACE, request.changes)
-    if request.start_with == "baselines" and space_file.space.hypermodel:
+    if request.start_with is None:
+        return space_file
+    if request.start_with != BASELINES:
+        storage = open_storage(Outputs.of(request.out, request.storage), create=False)
+        return starting_with_study(space_file, storage, request.start_with)
+    if space_file.space.hypermodel:
         raise UsageError(
             "--start-with baselines: they are points of a 'cnn' space, and a hypermodel starts with its own"
         )
-    if request.start_with == "baselines":
-        entries = nearest_entries(space_file.space)
-        return space_file.starting_with(entries, "Starts with the points nearest to the published networks.")
-    return space_file
+    entries = nearest_entries(space_file.space)
+    return space_file.starting_with(entries, "Starts with the points nearest to the published networks.")
 
 
 def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:

@@ -44,6 +44,8 @@ ENDS = {
 The word is also the name of the user attribute that holds the rest (reason, curve, ...): an end is stored in one
 transaction, and trials are counted by it without reading what it holds.
 """
+ENTRY = "entry"
+"""The user attribute of a hypermodel's first trials that holds the values they are to have, where it asks for them."""
 UNTRAINED = ("refused", "duplicate", "redrawn")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -115,7 +117,8 @@ def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFa
     with experimental():
         study.set_metric_names([METRICS[facts.settings.metric]])
     if space.hypermodel:  # its defaults, whatever they are
-        study.enqueue_trial({}, user_attrs={"start_with": True})
+        for entry in ({}, *space.start_with):
+            study.enqueue_trial({}, user_attrs={"start_with": True, **({ENTRY: entry} if entry else {})})
     elif facts.settings.sampler != "grid":  # the grid holds them already
         for entry in space.start_with:
             varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}

@@ -43,7 +43,9 @@ def read_contents(name: str, draft: Draft, problems: Problems, family: Family) -
         known = parents_first(known)
     limits = _read_limits(draft.limits, problems)
     space = Space(name, draft.description or "", model, known, limits, hypermodel=hypermodel)
-    entries = [_read_entry(number, raw, found, space, problems) for number, raw in enumerate(draft.start_with or [], 1)]
+    entries = draft.start_with or []
+    if not hypermodel:  # which asks for them, if its file is still as it was
+        entries = [_read_entry(number, raw, found, space, problems) for number, raw in enumerate(entries, 1)]
     settings = _read_settings(draft.search, problems)
     problems.raise_any()
     return dataclasses.replace(space, start_with=tuple(entries)), settings

@@ -122,6 +122,8 @@ def _possible(raw: object, parameters: Table, found: Parameters) -> object:
 
 def fitting(space: Space, entries: Iterable[Values]) -> list[Values]:
     """Return those first entries that a changed space still holds, without what is not there or asleep now."""
+    if space.hypermodel:  # what it will ask for is not known
+        return list(entries)
     kept = []
     for entry in entries:
         known: Values = {}

@@ -58,7 +58,8 @@ class SpaceFile:
         for entry in (*entries, *self.space.start_with):
             if entry not in chosen:
                 chosen.append(entry)
-        text = f"# {why}\n" + tomli_w.dumps({**tomllib.loads(self.text), "start_with": chosen})
+        table = {**tomllib.loads(self.text), "start_with": chosen}
+        text = f"# {why}\n" + tomli_w.dumps(table, multiline_strings=bool(self.space.hypermodel))
         return dataclasses.replace(self, space=dataclasses.replace(self.space, start_with=tuple(chosen)), text=text)
 
     def with_parameters(self, parameters: Mapping[str, Parameter]) -> SpaceFile:
