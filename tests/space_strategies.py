@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import math
 from typing import Any
@@ -123,7 +124,7 @@ junk = st.recursive(
 @st.composite
 def near_misses(draw: st.DrawFn) -> Table:
     """A valid table in which some entries were replaced, renamed, removed or added."""
-    table = draw(valid_spaces())
+    table = copy.deepcopy(draw(valid_spaces()))  # what is damaged may be drawn again
     table |= draw(st.fixed_dictionaries({}, optional={
         "start_with": st.one_of(junk, st.lists(st.dictionaries(st.sampled_from([*table["parameters"], "width", "x"]), junk, max_size=3), max_size=2)),
         "extends": st.sampled_from(["cnn", "tiny", "cmn", "here.toml", "../x"]), "remove": st.one_of(junk, st.lists(st.sampled_from(["erase", "x"]))),

@@ -306,6 +306,7 @@ def test_killed_in_the_middle_the_same_command_goes_on_at_the_epoch_to_the_same_
     assert np.array_equal(gone_on.probabilities, whole.probabilities)
 
 
+@pytest.mark.slow
 def test_two_at_once_are_refused(tuner: Callable[..., Done], small_folder: Path, tmp_path: Path) -> None:
     command = ["baselines", "mahinmiyurcee", "--data", str(small_folder), "--epochs", "2000", "--seeds", "1"]
     with subprocess.Popen(

@@ -55,7 +55,7 @@ def searched(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("searched")
     (folder / "small.toml").write_text(SMALL_SPACE, "utf-8")
     command = ["search", "small.toml", "--data", str(small_folder), "--trials", "3", "--epochs", "3", "--pruner", "none",
-               "--refit-seeds", "1", "--study", "s", "--seed", "1"]  # fmt: skip
+               "--refit-seeds", "1", "--workers", "1", "--study", "s", "--seed", "1"]  # fmt: skip
     subprocess.run([sys.executable, "-m", "tuner", *command], cwd=folder, check=True, capture_output=True, timeout=200)
     return folder
 
@@ -68,55 +68,55 @@ def tuner_in(folder: Path, *arguments: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def without_us(folder: Path, kind: str, path: str, images: np.ndarray) -> np.ndarray:
-    """What the format's own runtime says in a process that cannot import us."""
+def without_us(folder: Path, kind: str, path: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the format's own runtime says of the first image, and of all, in a process that cannot import us."""
     np.save(folder / "images.npy", images)
     code = "import sys; sys.modules['tuner'] = None\nimport numpy as np\n"
-    code += "path, images = sys.argv[1], np.load('images.npy')\n" + textwrap.dedent(LOADERS[kind])
-    code += "\nnp.save('probabilities.npy', probabilities)\n"
+    code += (
+        "path, every = sys.argv[1], np.load('images.npy')\nfor name, images in ('alone', every[:1]), ('all', every):\n"
+    )
+    code += textwrap.indent(textwrap.dedent(LOADERS[kind]), "    ")
+    code += "    np.save(name + '.npy', probabilities)\n"
     subprocess.run([sys.executable, "-c", code, path], cwd=folder, check=True, capture_output=True, timeout=200)
-    found: np.ndarray = np.load(folder / "probabilities.npy")
-    return found
+    return np.load(folder / "alone.npy"), np.load(folder / "all.npy")
 
 
 @pytest.fixture(scope="module")
 def reference(searched: Path, small: Source) -> np.ndarray:
     """What the trained model says of the validation images."""
-    return without_us(searched, "keras", "results/runs/s/model.keras", read_images(small).val)
+    return without_us(searched, "keras", "results/runs/s/model.keras", read_images(small).val)[1]
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "kinds",
     [
-        "keras",
-        pytest.param("saved-model", marks=pytest.mark.slow),
-        pytest.param("onnx", marks=pytest.mark.formats),
-        pytest.param("litert", marks=pytest.mark.formats),
+        pytest.param(("keras", "saved-model"), marks=pytest.mark.slow, id="without more packages"),
+        pytest.param(("onnx", "litert"), marks=pytest.mark.formats, id="with more packages"),
     ],
 )
 def test_each_format_gives_the_same_classes_in_its_own_runtime_where_we_are_not(
-    kind: str, searched: Path, small: Source, reference: np.ndarray
+    kinds: tuple[str, ...], searched: Path, small: Source, reference: np.ndarray
 ) -> None:
-    images = read_images(small).val
+    images, away = read_images(small).val, searched / f"away-{kinds[0]}"
 
-    done = tuner_in(searched, "best", "s", "--export", f"away-{kind}", "--format", kind, "--json")
+    done = tuner_in(searched, "best", "s", "--export", away.name, "--format", ",".join(kinds), "--json")
 
     assert done.code == 0, done.err
-    (written,) = done.document["formats"]
-    assert (written["format"], written["agreement"]) == (kind, 1.0)
-    assert written["largest_difference"] < 1e-4
-    assert 0 < written["seconds_together"] < 1
-    for count in (1, len(images)):  # any batch size
-        said = without_us(searched, kind, f"away-{kind}/{FILES[kind]}", images[:count])
-        assert np.array_equal(said.argmax(axis=1), reference[:count].argmax(axis=1))
-        assert np.allclose(said, reference[:count], atol=1e-4)
-    card = (searched / f"away-{kind}" / "model_card.md").read_text("utf-8")
-    assert FILES[kind] in card
+    card = (away / "model_card.md").read_text("utf-8")
+    for kind, written in zip(kinds, done.document["formats"], strict=True):
+        assert (written["format"], written["agreement"]) == (kind, 1.0)
+        assert written["largest_difference"] < 1e-4
+        assert 0 < written["seconds_together"] < 1
+        alone, together = without_us(searched, kind, f"{away.name}/{FILES[kind]}", images)
+        for said in (alone, together):  # any batch size
+            assert np.array_equal(said.argmax(axis=1), reference[: len(said)].argmax(axis=1))
+            assert np.allclose(said, reference[: len(said)], atol=1e-4)
+        assert FILES[kind] in card
     assert "100.00 % of the checked images" in card
     report = json.loads((searched / "results/runs/s/report.json").read_text("utf-8"))
     for fact in (report["command"], report["commit"] or "", "95 % Wilson interval", f"| {small.class_names[0]} |"):
         assert fact in card
-    assert json.loads((searched / f"away-{kind}" / "labels.json").read_text()) == list(small.class_names)
+    assert json.loads((away / "labels.json").read_text()) == list(small.class_names)
 
 
 @pytest.mark.slow
@@ -149,12 +149,13 @@ def test_an_ensemble_is_one_model_scored_once_and_kept(searched: Path, small: So
     folder = searched / "results/runs/s/ensemble-2"
     with np.load(folder / "predictions.npz") as saved:
         assert made["test_accuracy"] == pytest.approx((saved["probabilities"][0].argmax(1) == saved["labels"]).mean())
-    said = without_us(searched, "keras", "together/model.keras", read_images(small).val)
+    said = without_us(searched, "keras", "together/model.keras", read_images(small).val)[1]
     assert np.allclose(said.sum(axis=1), 1, atol=1e-4)
     assert "ensemble of" in (searched / "together" / "model_card.md").read_text("utf-8")
     assert not list((searched / "results/runs/s/checkpoints").glob("member-*"))
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_way_of_an_export_is_one_line(searched: Path) -> None:
     (searched / "theirs").mkdir()
     (searched / "theirs" / "labels.json").write_text("mine")
@@ -176,6 +177,7 @@ def test_what_stands_in_the_way_of_an_export_is_one_line(searched: Path) -> None
     assert not (searched / "nowhere").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -23,7 +23,7 @@ from .conftest import Done
 Tuner = Callable[..., Done]
 DOCS = Path(__file__).parent.parent / "docs" / "kerastuner.md"
 EXAMPLES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))
-SHORT = ("--epochs", "2", "--refit-epochs", "2", "--refit-seeds", "1", "--workers", "2", "--seed", "0")
+SHORT = ("--epochs", "2", "--refit-epochs", "2", "--refit-seeds", "1", "--workers", "1", "--seed", "0")
 
 
 def write_examples(folder: Path) -> None:
@@ -75,6 +75,7 @@ def test_a_build_function_goes_from_search_to_report(searched: tuple[Path, Any])
     assert "learning_rate" in (found / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_its_model_loads_where_neither_tuner_nor_the_file_are(searched: tuple[Path, Any], small_folder: Path) -> None:
     folder, report = searched
     document(run(folder, "best", "--export", "away", "--json"))
@@ -153,7 +154,7 @@ def test_show_check_and_dry_run_build_it_a_few_times(tmp_path: Path, small_folde
 
 
 @pytest.mark.slow
-def test_finalists_an_ensemble_another_trial_and_fractions_are_those_of_the_hypermodel(
+def test_finalists_an_ensemble_and_another_trial_are_those_of_the_hypermodel(
     searched: tuple[Path, Any], small_folder: Path
 ) -> None:
     folder, _ = searched
@@ -162,7 +163,6 @@ def test_finalists_an_ensemble_another_trial_and_fractions_are_those_of_the_hype
     kept = [row["number"] for row in rows(folder / "results/runs/my_model-1/trials.csv") if row["state"] == "complete"]
     document(run(folder, "best", "--trial", kept[-1], "--export", "another", "--json"))
     document(run(folder, "best", "--ensemble", 2, "--export", "vote", "--json", timeout=400))
-    document(run(folder, "report", "--fractions", "--json", timeout=400))
 
     for name in ("another", "vote"):
         code = f"import keras; print(keras.saving.load_model('{name}/model.keras').input_shape)"
@@ -203,7 +203,7 @@ def test_a_killed_search_of_a_hypermodel_ends_as_the_undisturbed_one(tmp_path: P
         folder = tmp_path / name
         folder.mkdir()
         write_examples(folder)
-        command = ["search", "my_model.py", "--trials", 3, *SHORT, "--epochs", 4, "--deterministic", "--no-refit", "--data",
+        command = ["search", "my_model.py", "--trials", 3, *SHORT, "--epochs", 4, "--workers", 2, "--deterministic", "--no-refit", "--data",
                    small_folder]  # fmt: skip
         if name == "killed":
             kept = folder / "results/runs/my_model-1/checkpoints"
@@ -236,7 +236,7 @@ def test_kerastuners_own_applications_go_from_search_to_export(tmp_path: Path, s
     (tmp_path / "application.py").write_text(text)
 
     report = document(run(
-        tmp_path, "search", "application.py", "--trials", 2, "--epochs", 1, "--refit-epochs", 1, "--refit-seeds", 1,
+        tmp_path, "search", "application.py", "--trials", 1, "--epochs", 1, "--refit-epochs", 1, "--refit-seeds", 1,
         "--workers", 1, "--set", "search.train_images=64", "--set", "limits.parameters=30000000", "--data", small_folder,
         "--json", timeout=800,
     ))  # fmt: skip

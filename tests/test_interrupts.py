@@ -75,6 +75,7 @@ def test_an_interrupted_search_leaves_a_study_that_resume_ends(
     assert resumed.document["n_trials"] == resumed.document["n_complete"] == 5
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_search_leaves_no_workers_and_a_study_that_resume_ends_the_same(
     tuner: Tuner, space_path: Path, small_folder: Path
 ) -> None:
