@@ -81,7 +81,11 @@ refit_seeds = 2
 """
 
 
-NEEDED = {"backends": ("jax", "torch"), "formats": ("onnx", "tf2onnx", "onnxruntime", "ai_edge_litert")}
+NEEDED = {
+    "backends": ("jax", "torch"),
+    "formats": ("onnx", "tf2onnx", "onnxruntime", "ai_edge_litert"),
+    "notebook": ("nbclient", "ipykernel", "ipywidgets"),
+}
 """By marker, what its tests need that is no dependency."""
 
 

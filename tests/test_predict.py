@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import tuner
 from tuner.cli import run
 from tuner.console import tables
 from tuner.data.idx import PARTS
@@ -81,6 +82,31 @@ def test_predictions_are_the_models_own_in_the_order_of_the_images(
         assert [share for _, share in one.top] == pytest.approx(sorted(row.tolist(), reverse=True), abs=1e-5)
     assert answer.broken == ()
     assert (expected.argmax(axis=1) == trained_on[1][50_000:50_600]).mean() > 0.75  # it is worth asking
+
+
+def test_an_array_is_asked_about_like_a_file(
+    linear: Path, tmp_path: Path, trained_on: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images = trained_on[0][:20]
+    path = npz(tmp_path / "x.npz", x=images)
+
+    array, file, channels = (tuner.classify(linear, asked).found for asked in (images, str(path), images[..., None]))
+
+    assert [one.top for one in array] == [one.top for one in file] == [one.top for one in channels]
+    assert (array[0].image, array[0].label, array[0].confidence) == ("image[0]", *array[0].top[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "what"),
+    [
+        (np.zeros((2, 28, 28), np.float32), "the array: float32 2x28x28 is no array of images"),
+        (np.zeros((28, 28), np.uint8), "the array: uint8 28x28 is no array of images"),
+        (["none.png", "neither.png"], "none.png: no such file.*neither.png: no such file"),
+    ],
+)
+def test_nothing_that_can_be_read_is_an_error(linear: Path, images: Any, what: str) -> None:
+    with pytest.raises(tuner.DataError, match=what):
+        tuner.classify(linear, images)
 
 
 def test_without_labels_the_classes_have_numbers(linear: Path, tmp_path: Path, boot: Image.Image) -> None:
@@ -292,6 +318,7 @@ def test_what_cannot_be_done_is_one_line_and_its_code(
 def test_nothing_heavy_is_loaded_before_an_image_is_there(tmp_path: Path) -> None:
     code = """
 import sys
+import tuner
 from tuner.cli import run
 assert run(["predict", "--help"]) == 0
 assert not {"numpy", "PIL", "keras", "tensorflow"} & set(sys.modules)

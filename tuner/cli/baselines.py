@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.options import Data, Json, Out, Quiet, Workers, read_workers
-from tuner.cli.signals import signals
+from tuner.console.signals import signals
 from tuner.errors import InterruptedByUser
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.options import Json, Out, Quiet, Storage, Study
-from tuner.cli.signals import signals
+from tuner.console.signals import signals
 from tuner.errors import InterruptedByUser
 
 

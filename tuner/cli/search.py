@@ -19,7 +19,7 @@ from tuner.cli.options import (
     complete_study,
     read_workers,
 )
-from tuner.cli.signals import signals
+from tuner.console.signals import signals
 from tuner.errors import InterruptedByUser, SpaceError, UsageError
 
 if TYPE_CHECKING:

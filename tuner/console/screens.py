@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -73,11 +74,11 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Yield the observer that fits: a live screen on a terminal, plain lines on a pipe, nothing when quiet."""
+    """Yield the observer that fits: a live screen on a terminal or in a notebook, plain lines on a pipe, or nothing."""
     console = _console()
     if quiet:
         yield Progress(lambda _event: None)
-    elif console.is_terminal:
+    elif console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets")):
         with LiveScreen(console) as screen:
             yield Progress(screen)
     else:

@@ -127,6 +127,18 @@ def decode(path: Path) -> Named:
     return Named(printable(path), picture, ("animated: only its first frame is looked at",) if moves else ())
 
 
+def read_array(images: npt.NDArray[np.generic]) -> Iterator[Named]:
+    """Yield the images of an array, uint8 and (n, height, width[, channels]). Raises DataError."""
+    if not _can_be_images(images.shape, images.dtype):
+        raise _no_images("the array", images.shape, images.dtype)
+    yield from _rows(images.astype(np.uint8, copy=False), Path("image"))
+
+
+def _no_images(what: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> DataError:
+    said = f"{what}: {dtype} {'x'.join(map(str, shape))} is no array of images"
+    return DataError(said, hint="needed is uint8, (n, height, width[, channels])")
+
+
 def _read_npz(path: Path, key: str | None) -> npt.NDArray[np.uint8]:
     """Return the array ``key``, or the first that can be images. Only that one is unpacked, and only if it fits."""
     try:
@@ -163,8 +175,7 @@ def _npy_body(
     file: IO[bytes], path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic], *, turned: bool
 ) -> npt.NDArray[np.uint8]:
     if not _can_be_images(shape, dtype):
-        what = f"{dtype} {'x'.join(map(str, shape))}"
-        raise DataError(f"{path}: {what} is no array of images", hint="needed is uint8, (n, height, width[, channels])")
+        raise _no_images(str(path), shape, dtype)
     content = file.read(_checked(shape, path) + 1)  # one more, which must not be there
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if turned else "C")
 

@@ -175,6 +175,7 @@ class _Run:
         storage = open_storage(opened.outputs, create=not opened.resumed)
         storage.trouble = self._hear_trouble
         space, settings = opened.space_file.space, opened.settings
+        command = self.request.command or command_line()
         if opened.resumed:
             study, facts = load_study(storage, opened.name)
             if facts.data != source.digest:
@@ -182,12 +183,12 @@ class _Run:
                     f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",
                     hint="name the same data with --data, or start a new study",
                 )
-            commands = (*facts.commands, command_line())
+            commands = (*facts.commands, command)
             facts = dataclasses.replace(facts, settings=settings, data_folder=opened.data, commands=commands)
             keep_facts(study, facts)
         else:
             text, digest = opened.space_file.text, opened.space_file.hash
-            facts = StudyFacts(space.name, text, digest, source.digest, settings, opened.data, (command_line(),))
+            facts = StudyFacts(space.name, text, digest, source.digest, settings, opened.data, (command,))
             study = create_study(storage, opened.name, facts, space)
         study.sampler, study.pruner = make_sampler(settings, space), make_pruner(settings)
         return study, facts

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tuner.data.images import Fitted, fit, fit_whole
-from tuner.data.reading import find_files, read_file
+from tuner.data.reading import Named, find_files, read_array, read_file
 from tuner.errors import DataError, ExportError
 from tuner.export.runtimes import BATCH, FILES, LABELS, Runtime, format_of, open_runtime
 
@@ -33,6 +33,16 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     """The likeliest classes with their probabilities, the best first."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the likeliest class."""
+        return self.top[0][0]
+
+    @property
+    def confidence(self) -> float:
+        """Return the model's probability of it: a fraction."""
+        return self.top[0][1]
 
     def as_document(self) -> dict[str, Any]:
         """Return what ``--json`` prints of it."""
@@ -78,19 +88,30 @@ class Predictions:
 
 
 def predict(
-    model: Path, paths: Sequence[Path], *, top: int = 3, invert: bool | None = None, key: str | None = None
+    model: Path,
+    images: Sequence[Path] | npt.NDArray[np.generic],
+    *,
+    top: int = 3,
+    invert: bool | None = None,
+    key: str | None = None,
 ) -> Predictions:
-    """Ask the model (a file, or the folder that ``tuner best --export`` wrote) about every image in ``paths``.
+    """Ask the model (a file, or the folder that ``tuner best --export`` wrote) about every image in files or an array.
 
-    ``invert`` is what :func:`tuner.data.images.fit` does with it; ``key`` names the arrays of ``.npz`` files. A file
-    that cannot be read is told in ``broken``. Raises ExportError when the model cannot be used.
+    An array is uint8 and (n, height, width[, channels]). ``invert`` is what :func:`tuner.data.images.fit` does with it;
+    ``key`` names the arrays of ``.npz`` files. What cannot be read is told in ``broken``. Raises ExportError when the
+    model cannot be used.
     """
     file = _model_file(model)
-    places, others = find_files(paths)
-    broken = [str(place) for place in places if isinstance(place, DataError)]
-    files = [place for place in places if isinstance(place, Path)]
+    broken: list[str] = []
+    others: list[Path] = []
+    if isinstance(images, np.ndarray):
+        reads = [read_array(images)]
+    else:
+        places, others = find_files(images)
+        broken += [str(place) for place in places if isinstance(place, DataError)]
+        reads = [read_file(place, key) for place in places if isinstance(place, Path)]
     found: list[Prediction] = []
-    if files:
+    if reads:
         runtime = open_runtime(file)
         labels = _labels(file.parent / LABELS, runtime.n_classes)
         whole = _takes_whole(file.parent / PICTURES)
@@ -100,18 +121,18 @@ def predict(
                 return Fitted(fit_whole(picture, runtime.input_shape, invert=bool(invert)))
             return fit(picture, runtime.input_shape, invert=invert)
 
-        fitted = _fitted(files, bring, broken, key=key)
+        fitted = _fitted(reads, bring, broken)
         while batch := list(itertools.islice(fitted, BATCH)):
             found += _answers(batch, runtime, labels, top)
     return Predictions(tuple(found), tuple(broken), tuple(others))
 
 
 def _fitted(
-    files: Sequence[Path], bring: Callable[[Image.Image], Fitted], broken: list[str], *, key: str | None
+    reads: Sequence[Iterator[Named]], bring: Callable[[Image.Image], Fitted], broken: list[str]
 ) -> Iterator[_Asked]:
-    for path in files:
+    for read in reads:
         try:
-            for named in read_file(path, key):
+            for named in read:
                 fitted = bring(named.picture)
                 yield _Asked(named.name, fitted.pixels, named.warnings + fitted.warnings)
         except DataError as error:

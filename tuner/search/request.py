@@ -41,6 +41,8 @@ class Request:
     storage: str | None = None
     resume: bool = False
     refit: bool = True
+    command: str | None = None
+    """What can be typed to ask the same, which the study remembers; None is what was typed."""
     changes: tuple[str, ...] = ()
     """``--set`` in the order given."""
     settings: dict[str, Value] = field(default_factory=dict)

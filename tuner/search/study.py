@@ -48,7 +48,7 @@ ENTRY = "entry"
 """The user attribute of a hypermodel's first trials that holds the values they are to have, where it asks for them."""
 UNTRAINED = ("refused", "duplicate", "redrawn")
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # tuner.library gives a program its own back
 
 
 @dataclass(frozen=True)

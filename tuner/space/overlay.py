@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tuner.errors import SpaceError
 from tuner.records import Values
@@ -169,6 +170,31 @@ def change_of(text: str, base: Draft, names: Collection[str]) -> Draft:
     if problems.found:
         raise SpaceError.of(problems.found).at(f"--set {path}")
     return change
+
+
+def change_text(path: str, value: object) -> str:
+    """Return what ``--set`` takes to put ``value`` at ``path``: TOML in one line. Raises SpaceError.
+
+    >>> change_text("parameters.rate", {"low": 1e-3, "log": True})
+    'parameters.rate={"low" = 0.001, "log" = true}'
+    """
+    try:
+        return f"{path}={_toml(value)}"
+    except TypeError:
+        said = f"--set {path}: {value!r} is no text, number, true or false, nor a list or table of these"
+        raise SpaceError(said, hint="what is not to be set is left out") from None
+
+
+def _toml(value: object) -> str:
+    """Return ``value``, Python's or NumPy's, as TOML in one line. Raises TypeError."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml(str(key))} = {_toml(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if not isinstance(value, bool | int | float | str):
+        raise TypeError
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _value_of(written: str) -> object:
