@@ -98,7 +98,7 @@ def repeats(draw: st.DrawFn) -> Table:
     """A number of blocks, and parameters that are repeated by it; some blocks have a range of their own."""
     highest = draw(st.integers(1, 4))
     blocks = draw(st.sampled_from([
-        {"type": "int", "low": 0, "high": highest}, {"type": "choice", "options": list(range(highest, 0, -1))}, highest,
+        {"type": "int", "low": draw(st.integers(-9, 0)), "high": highest}, {"type": "choice", "options": list(range(highest, 0, -1))}, highest,
     ]))  # fmt: skip
     width = {"type": "int", "low": 1, "high": 9, "per": "n_blocks"}
     own = draw(

@@ -107,7 +107,7 @@ def test_the_exported_model_loads_where_tuner_is_not_and_predicts_the_same(searc
     command = [sys.executable, "-m", "tuner", "best", "--export", "away", "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert [Path(path).name for path in json.loads(done.stdout)["exported"]] == [
-        "model.keras", "labels.json", "model_card.md",
+        "model.keras", "labels.json", "pictures.json", "model_card.md",
     ]  # fmt: skip
 
     code = """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -11,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tuner.cli import run
+from tuner.data.fetching import save_keras_set
 from tuner.data.folder import FASHION_BLOBS
 from tuner.data.idx import PARTS, git_blob, read_bytes
-from tuner.data.sources import Source, find, open_folder, places
-from tuner.data.splits import Cut, part_of, read_images, split_indices
+from tuner.data.sources import Source, find, named, open_folder, places
+from tuner.data.splits import Cut, check_cut, part_of, read_images, split_indices
 from tuner.errors import DataError
 
 from .conftest import write_idx
@@ -57,6 +62,26 @@ def test_a_part_of_the_training_images_keeps_the_classes_in_proportion(fashion: 
         part_of(train, labels, 50_001)
 
 
+def test_a_part_of_unbalanced_images_lacks_no_class() -> None:
+    labels = np.repeat([0, 1, 2], [1000, 6, 3])
+    train = np.arange(len(labels))
+
+    parts = [part_of(train, labels, count) for count in (3, 20, 40, 900)]
+
+    assert [np.bincount(labels[part]).tolist() for part in parts[:2]] == [[1, 1, 1], [18, 1, 1]]
+    assert all(np.isin(part, larger).all() for part, larger in itertools.pairwise(parts))
+
+
+def test_a_cut_that_no_class_stands_is_refused(small: Source) -> None:
+    few = dataclasses.replace(small, train_class_counts=(90, 3, 90), class_names=("a", "b", "c"))
+
+    check_cut(few, 3, 3)
+    with pytest.raises(DataError, match=r"search.folds = 4, but class 'b' has 3 training image\(s\) \(at most 3"):
+        check_cut(few, 4, None)
+    with pytest.raises(DataError, match=r"search.train_images = 2, but there are 3 classes"):
+        check_cut(few, 1, 2)
+
+
 def test_gzipped_files_and_an_own_folder_are_read(small_folder: Path, tmp_path: Path) -> None:
     for part in PARTS:
         (tmp_path / f"{part}.gz").write_bytes(gzip.compress((small_folder / part).read_bytes()))
@@ -79,6 +104,49 @@ def test_tuner_data_names_the_folder(small_folder: Path, monkeypatch: pytest.Mon
 
     assert find(None).folder == small_folder.resolve()
     assert places()[0].found.endswith("is not the published one")
+
+
+def test_what_tuner_data_names_stays_with_the_study(
+    fashion: Source, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small_folder.parent)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+
+    monkeypatch.setenv("TUNER_DATA", small_folder.name)
+    assert named(None) == str(small_folder)
+    assert find("fashion-mnist").verified  # which says what it wants
+    monkeypatch.setenv("TUNER_DATA", f"{tmp_path}/photos:32")
+    assert named(None) == f"{tmp_path}/photos:32"
+    assert places()[0].found == "own images: 'tuner data check' looks at them"
+    monkeypatch.setenv("TUNER_DATA", f"{tmp_path}/none:4")
+    assert "from 8 to 512" in places()[0].found
+    monkeypatch.setenv("TUNER_DATA", str(fashion.folder))
+    assert named(None) == named("fashion-mnist") == "fashion-mnist"  # wherever it lies
+    assert find(None) == find("fashion-mnist") == fashion
+    monkeypatch.delenv("TUNER_DATA")
+    assert named(None) == "fashion-mnist"
+
+
+def test_fetch_fetches_fashion_mnist_whatever_tuner_data_is(
+    fashion: Source, small_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUNER_DATA", str(small_folder))
+
+    assert run(["data", "fetch", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "fashion-mnist", "folder": str(fashion.folder), "verified": True
+    }  # fmt: skip
+
+
+def test_a_download_without_an_answer_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def silent(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 300, stderr=b"still trying")
+
+    monkeypatch.setattr(subprocess, "run", silent)
+
+    with pytest.raises(DataError, match="keras:mnist cannot be loaded: no answer in 300 s"):
+        save_keras_set("mnist", tmp_path / "x.npz")
 
 
 def test_a_damaged_copy_is_passed_over_and_the_next_place_is_used(
@@ -126,7 +194,7 @@ BROKEN = {
     "not IDX": "not an IDX file",
     "bad gzip": "cannot be read",
     "labels do not fit": "do not fit",
-    "a class without images": "labels must be 0..n-1",
+    "a class without images": "is not among the 1 training classes",
     "test size": "training images are",
     "unknown test class": "test label 11",
 }
@@ -141,7 +209,7 @@ def test_a_broken_folder_says_what_is_wrong_with_which_file(
     _break(folder, how)
 
     with pytest.raises(DataError) as raised:
-        open_folder(folder)
+        find(str(folder))
 
     assert said in str(raised.value)
     assert str(folder) in str(raised.value)

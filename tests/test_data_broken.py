@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tuner.cli import run
 from tuner.data.folder import LABELS_FILE
 from tuner.data.idx import PARTS
 from tuner.data.sources import find
+from tuner.errors import DataError
 
 from .conftest import write_idx
 from .own_images import idx, images, pictures, table
@@ -117,7 +119,7 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "half a test set": (npz_with(y_test=None), "y_test missing"),
     "an npz of Python objects": (npz_with(y_train=np.array([{}] * 60)), "an array of Python objects"),
     "labels that do not fit": (npz_with(y_train=Y[:50]), "training has 60 images and 50 labels, which do not fit"),
-    "channels first": (npz_with(x_train=np.zeros((60, 3, 9, 9))), "channels come last: x_train.transpose(0, 2, 3, 1)"),
+    "channels first": (npz_with(x_train=np.zeros((60, 3, 9, 9))), "x_train: an array of 60x3x9x9 is no images (channels come last: .transpose(0, 2, 3, 1)"),
     "four channels": (npz_with(x_train=np.zeros((60, 9, 9, 4))), "an array of 60x9x9x4 is no images"),
     "one-hot labels": (npz_with(y_train=np.eye(3)[Y]), "one-hot? y_train.argmax(axis=1)"),
     "labels between two numbers": (npz_with(y_train=Y + 0.5), "which is no whole number"),
@@ -125,6 +127,8 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "an unknown test class": (npz_with(y_test=np.full(15, 7)), "test label 7 of image 0 is not among the 3"),
     "pixels that are no numbers": (npz_with(x_train=NAN), "1 image(s) have pixels that are no finite number, the first is image 3"),
     "normalised pixels": (npz_with(x_train=X / 127.5 - 1, x_test=X[:15] / 127.5 - 1), "pixels from -1"),
+    "fractions that go too far": (npz_with(x_train=X / 200, x_test=None, y_test=None), "neither 0 to 1 nor 0 to 255 (clip them at 1"),
+    "words that are none of the names": (npz_with(y_train=np.array(["a", "b", "c"])[Y], x_test=None, y_test=None, class_names=np.array(["c", "d", "a"])), "y_train has 'b', which class_names has not"),
     "two scales": (npz_with(x_test=X[:15] / 255), "not on one scale"),
     "words for pixels": (npz_with(x_train=np.full((60, 8, 8), "a")), "<U1 is no type of pixels"),
     "other test images": (npz_with(x_test=np.zeros((15, 9, 9), np.uint8)), "training images are 8x8x1, test images 9x9x1"),
@@ -137,7 +141,13 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "a table of words": (csv("label,pixel0", "1,a"), "line 2, column 2: 'a' is no number"),
     "a row that is cut": (csv("label,a,b,c,d", "1,2,3,4,5", "1,2,3"), "line 3 has 3 columns, the ones before have 5"),
     "no square image": (csv("label,a,b,c,d,e", "1,2,3,4,5,6"), "5 pixels a row are no square image"),
-    "a table with other commas": (csv("label;a", "1;2"), "line 2, column 1: '1;2' is no number"),
+    "a table with other commas": (csv(";".join(["label", *map(str, range(784))]), "1;2"), "its columns are apart by ';' (needed are commas"),
+    "a table with tabs": (csv("label\ta", "1\t2"), "its columns are apart by tabs"),
+    "a long cell of words": (csv("label,a", "1," + 300 * "x"), "line 2, column 2: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' is no number"),
+    "an error below empty lines": (csv("label,a", "1,2", "", "", "1,b"), "line 5, column 2: 'b' is no number"),
+    "a cut row below empty lines": (csv("1,2,3,4,5", "", "1,2,3"), "line 3 has 3 columns, the ones before have 5"),
+    "a header of other columns": (csv("label,a,b,", "1,2"), "the header has 4 columns, the rows 2"),
+    "a table of numbers that are none": (csv("label,a", "0,1", "0,nan"), "train.csv: 1 image(s) have pixels that are no finite number"),
     "a named test table without labels": (asked_test_without_labels, "test.csv: there is no column of labels"),
     "two training tables": (two_training_tables, "which of train_a.csv, train_b.csv is the training table?"),
     "three tables": (lambda _: "a.csv,b.csv,c.csv", "not one place, or two tables"),
@@ -146,9 +156,11 @@ BROKEN: dict[str, tuple[Broken, str]] = {
     "two damaged pictures": (photos(lambda place: [(place / "bars" / name).write_bytes(b"x") for name in ("a.jpg", "b.jpg")]), "1 other picture(s) cannot be read either"),
     "pictures without classes": (loose, "no images in this folder"),
     "one class of pictures": (photos(lambda _: None, (9,)), "there is one class only, 'bars'"),
+    "a class of copies": (photos(lambda place: [Image.new("RGB", (9, 9)).save(path) for path in (place / "dots").iterdir()]), "class 'dots' has only copies of one image"),
     "two pictures of a class": (photos(lambda _: None, (9, 2)), "class 'dots' has 2 training image(s)"),
     "a size for an npz": (lambda folder: npz(folder) + ":16", "can be asked for at a size"),
     "pictures of no size": (lambda folder: photos(lambda _: None)(folder) + ":4", "from 8 to 512"),
+    "a size and another": (lambda folder: photos(lambda _: None)(folder) + ":16:32", "two sizes, or grey and in colour"),
     "an IDX file that is cut": (cut_idx, "where the header promises"),
     "IDX images of five channels": (idx_with(0, np.zeros((18, 4, 4, 5))), "is no images"),
     "IDX labels that do not fit": (idx_with(1, np.arange(2)), "do not fit"),
@@ -221,3 +233,20 @@ def test_an_idx_file_that_promises_more_than_memory_holds_is_one_line(tmp_path: 
     (place / PARTS[0]).write_bytes(idx_of(2**31, 2**31, 4))
 
     assert run(["data", "check", str(place)]) == 4
+
+
+def test_a_name_longer_than_any_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"xxx…: cannot be read: File name too long"):
+        find("x" * 5000)
+
+
+def test_a_place_that_may_not_be_looked_into_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for what in ("stat", "is_file"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, what, closed)
+            with pytest.raises(DataError, match=f"{tmp_path}.*: cannot be read: Permission denied"):
+                find(str(tmp_path))
+
+
+def closed(path: Path, **_: object) -> None:
+    raise PermissionError(13, "Permission denied", str(path))

@@ -16,10 +16,12 @@ from tuner.data import store
 from tuner.data.folder import LABELS_FILE
 from tuner.data.holdout import read_test
 from tuner.data.idx import PARTS, parse_images, read_bytes
-from tuner.data.images import fit_whole
+from tuner.data.reading import find_files, read_file
 from tuner.data.sources import Source, find, named, open_folder, short_name
 from tuner.data.splits import Cut, read_images, validation_images
 from tuner.errors import DataError, EnvironmentProblem
+from tuner.export.bring import bring
+from tuner.runs import command_line
 
 from .conftest import write_idx
 from .own_images import CLASSES, idx, images, pictures, planted_keras, table
@@ -111,7 +113,12 @@ def test_fractions_of_white_become_bytes_and_that_is_told(tmp_path: Path) -> Non
 
     source = find(str(npz(tmp_path / "b.npz", x_train=train[0] / 255, x_test=(test[0] / 255).astype(np.float32))))
     rounded = find(str(npz(tmp_path / "c.npz", x_train=train[0] + 0.25, x_test=test[0].astype(np.int64))))
+    train[0][0, 0, :2, 0] = 0, 255
+    nearly = train[0] / 255
+    nearly[0, 0, :2, 0] += -1e-7, 1e-7
+    hair = find(str(npz(tmp_path / "d.npz", x_train=nearly, x_test=test[0] / 255)))
 
+    assert holds(hair, train, test)
     assert source.digest == rounded.digest == exact.digest
     assert source.notes == (
         "x_train: float64 pixels made whole numbers from 0 to 255 (0 to 1 times 255)",
@@ -130,6 +137,73 @@ def test_a_test_table_without_labels_is_left_out_and_a_test_set_held_out(tmp_pat
     assert source.held_out
     assert source.notes[0] == "test.csv has no labels, so it is no test set"
     assert "20 of 120 images are held out" in source.notes[1]
+
+
+def test_numbers_of_images_are_no_pixels(tmp_path: Path) -> None:
+    train, test = both(GREY)
+
+    def numbered(path: Path, heading: str) -> None:
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([f"{heading},{lines[0]}", *(f"{k},{line}" for k, line in enumerate(lines[1:]))]))
+
+    numbered(table(tmp_path / "kannada" / "train.csv", *train), "id")
+    numbered(table(tmp_path / "kannada" / "test.csv", test[0], None), "id")
+    numbered(table(tmp_path / "pandas" / "train.csv", *train), "")
+    numbered(table(tmp_path / "pandas" / "test.csv", *test), "")
+
+    kannada = find(str(tmp_path / "kannada"))
+
+    assert kannada.held_out
+    assert kannada.notes[0] == "test.csv has no labels, so it is no test set"
+    assert (kannada.input_shape, kannada.n_train + kannada.n_test) == (GREY, 120)
+    assert holds(find(str(tmp_path / "pandas")), train, test)
+
+
+def test_a_header_of_pandas_numbers_is_no_image(tmp_path: Path) -> None:
+    train, test = both(GREY)
+    for name, part in (("train.csv", train), ("test.csv", test)):
+        path = table(tmp_path / name, *part)
+        path.write_text("\n".join([",".join(map(str, range(65))), *path.read_text().splitlines()[1:]]))
+
+    assert holds(find(f"{tmp_path}/train.csv,{tmp_path}/test.csv"), train, test)
+
+
+def test_class_folders_are_read_and_not_the_tables_beside_them(tmp_path: Path) -> None:
+    german = pictures(tmp_path / "gtsrb" / "Train", TRAIN, ((10, 12),)).parent
+    (german / "Test").mkdir()
+    shutil.copy(next(german.rglob("*.png")), german / "Test")
+    for name in ("Train.csv", "Test.csv"):
+        (german / name).write_text("Width,Height,ClassId,Path\n27,26,20,Train/20/0.png\n")
+    plain = pictures(tmp_path / "plain", TRAIN, ((10, 12),))
+    (plain / "train_labels.csv").write_text("id,label\na,bars\n")
+    kaggle = table(tmp_path / "kaggle" / "train.csv", *both(GREY)[0]).parent
+    (kaggle / "plots").mkdir()
+    shutil.copy(next(plain.rglob("*.png")), kaggle / "plots")
+
+    notes = [find(str(folder)).notes for folder in (german, plain)]
+
+    assert notes[0][:2] == (
+        "Test.csv, Train.csv is left out: the folders are the classes",
+        "Test/ has no class folders, so it is no test set",
+    )
+    assert notes[1][0] == "train_labels.csv is left out: the folders are the classes"
+    assert find(str(kaggle)).kind == "csv"
+
+
+def test_pictures_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "photos", TRAIN, ((10, 12),))
+    for name in ("a.tif", "b.TIF", "c.heic", "notes.txt"):
+        (folder / "dots" / name).write_bytes(b"x")
+
+    assert find(f"{folder}:16").notes[0] == "3 picture(s) of formats that are not read are left out: .heic, .tif"
+
+
+def test_grey_pictures_in_colours_are_told_with_what_to_type(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "photos", TRAIN, ((10, 12),), channels=1)
+    for path in folder.rglob("*.*"):
+        Image.open(path).convert("RGB").save(path)
+
+    assert f"--data {folder}:16x20:grey is quicker" in find(f"{folder}:16x20").notes[1]
 
 
 def test_what_is_held_out_is_a_sixth_of_each_class_the_same_for_ever(tmp_path: Path) -> None:
@@ -186,7 +260,11 @@ def test_classes_have_the_names_that_came_with_them(tmp_path: Path) -> None:
 
     assert find(str(folder)).class_names == CLASSES
     assert find(str(npz(tmp_path / "a.npz", class_names=words))).class_names == CLASSES
-    assert find(str(npz(tmp_path / "b.npz", y_train=words[train[1]], y_test=words[test[1]]))).class_names == CLASSES
+    by_word = {"y_train": words[train[1]], "y_test": words[test[1]]}
+    assert find(str(npz(tmp_path / "b.npz", **by_word))).class_names == CLASSES
+    turned = find(str(npz(tmp_path / "c.npz", **by_word, class_names=words[::-1])))
+    assert turned.class_names == CLASSES[::-1]
+    assert holds(turned, (train[0], 2 - train[1]), (test[0], 2 - test[1]))
 
 
 def test_a_folder_of_pictures_gives_its_classes_their_usual_size_and_their_colours(tmp_path: Path) -> None:
@@ -217,12 +295,20 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_a_picture_is_read_for_training_as_predict_reads_it(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "photos", (6, 6), ((30, 20), (25, 25)))
+    turned, exif = Image.open(next(folder.rglob("*.jpg"))), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    turned.save(folder / "bars" / "turned.jpg", exif=exif)
+    turned.convert("P").save(folder / "bars" / "palette.gif")
+    turned.putalpha(Image.linear_gradient("L").resize(turned.size))
+    turned.save(folder / "bars" / "alpha.png")
     source = find(f"{folder}:16")
     seen = {image.tobytes() for image in (*read_images(source, ALL).train, *read_test(source)[0])}
 
-    for path in folder.rglob("*.*"):
-        with Image.open(path) as picture:
-            assert fit_whole(picture, (16, 16, 3)).tobytes() in seen
+    paths, _ = find_files([folder])
+    asked = [bring(named.picture, (16, 16, 3), "whole", invert=None) for path in paths for named in read_file(path)]
+
+    assert len(asked) == source.n_train + source.n_test == 15
+    assert {one.pixels.tobytes() for one in asked} == seen
 
 
 def test_more_classes_than_a_byte_can_tell_are_kept(tmp_path: Path) -> None:
@@ -332,9 +418,33 @@ def test_what_data_means_is_kept_with_absolute_paths(tmp_path: Path, monkeypatch
     assert named("odd:16") == f"{tmp_path}/odd:16"  # a folder of that very name
     assert named("train.csv,test.csv") == f"{tmp_path}/train.csv,{tmp_path}/test.csv"
     assert named("keras:cifar10") == "keras:cifar10"
-    assert named("fashion-mnist") is named(None) is None
+    assert short_name(f"{tmp_path}/a,b/train.csv,{tmp_path}/a,b/test.csv") == "train.csv"
     assert short_name(f"{tmp_path}/photos:16") == "photos:16"
     assert short_name(None) == "fashion-mnist"
+
+
+def test_a_comma_in_a_folders_name_parts_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = both(GREY)
+    table(tmp_path / "a,b" / "train.csv", *train)
+    table(tmp_path / "a,b" / "test.csv", *test)
+    monkeypatch.chdir(tmp_path / "a,b")
+
+    kept = named("train.csv,test.csv")
+
+    monkeypatch.chdir(tmp_path)
+    assert kept == f"{tmp_path}/a,b/train.csv,{tmp_path}/a,b/test.csv"
+    assert holds(find(kept), train, test)
+    assert named(kept) == kept
+
+
+def test_a_name_of_any_bytes_is_searched_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode(b"b\xe4ume")
+    source = find(str(npz(tmp_path / f"{name}.npz")))
+    monkeypatch.setattr(sys, "argv", ["tuner", "search", "--data", f"{name}.npz"])
+
+    said = (source.name, command_line(), short_name(named(str(tmp_path / f"{name}.npz"))))
+
+    assert said == ("b�ume", "tuner search --data 'b�ume.npz'", "b�ume.npz")
 
 
 def test_keras_data_sets_come_from_keras_cache_and_stay_there(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tuner.errors import SpaceError
 from tuner.evaluation.averaging import choose
 from tuner.evaluation.ensemble import choose_members
 from tuner.evaluation.score import TestScore
-from tuner.records import METRICS, Cost, EpochEnded, EpochResult, SearchStarted, TrialStarted, TrialSummary
+from tuner.records import METRICS, Cost, EpochEnded, EpochResult, SearchStarted, TrialStarted, TrialSummary, value_of
 from tuner.reporting.figures.search import history
 from tuner.reporting.findings import best_so_far, last_accuracy
 from tuner.reporting.markdown import as_markdown
@@ -27,6 +28,7 @@ from tuner.reporting.notes import trial_note
 from tuner.reporting.report import trial_table, winner_document, write_tables
 from tuner.search.storage import open_storage
 from tuner.search.study import best_trial, list_studies, summaries
+from tuner.space.parameters import Int
 from tuner.space.settings import SearchSettings
 from tuner.training.metrics import accuracy, balanced_accuracy
 
@@ -122,16 +124,34 @@ def test_tables_name_what_they_hold(tmp_path: Path) -> None:
     assert (row["val_accuracy"], row[BALANCED]) == ("0.75", "0.55")
 
 
+def test_a_value_that_is_called_like_a_column_says_what_it_is() -> None:
+    named = dataclasses.replace(planted.SMALL, parameters={"state": Int(1, 9), "filters_1": Int(1, 9)})
+
+    header, rows = trial_table(planted.SMALL_TRIALS, named)
+
+    assert header[-2:] == ["value: state", "filters_1"]
+    assert len(set(header)) == len(header) == len(rows[0])
+
+
+def test_a_figure_that_is_missing_is_no_0() -> None:
+    epoch = EpochResult(1, 0.5, 0.8, None, None, 1e-3, 1.0)
+
+    with pytest.raises(ValueError, match="epoch 1 has no validation accuracy"):
+        value_of([epoch], 1)
+
+
 def test_a_report_says_by_what_and_gives_both_accuracies_of_the_test_set() -> None:
     trials, settings = balanced_trials(), SearchSettings(epochs=4, trials=7, metric=BALANCED)
     report = planted.report_of(trials, settings)
     report["refit"]["test_balanced_accuracies"] = [0.90, 0.91, 0.92]
     report["best_trial"]["corrected"] = None
+    report["averaged"]["test_balanced_accuracies"] = [0.95, 0.96, 0.97]
 
     said = as_markdown(report)
 
     assert said.startswith("# cnn-1: test accuracy 93.99 ± 0.07 %, balanced 91.00 ± 1.00 %")
     assert "balanced, every class counting alike: 90.00 %, 91.00 %, 92.00 %." in said
+    assert "test accuracy 94.19 ± 0.06 %, balanced 96.00 ± 1.00 %. All other figures are without." in said
     assert "In the search it reached a balanced validation accuracy of 85.00 % after 4 epochs" in said
     assert report["best_trial"]["number"] == 0
     plain = planted.report_of(planted.SMALL_TRIALS, planted.SMALL_SETTINGS)
@@ -205,8 +225,11 @@ def test_averaging_and_ensembles_are_chosen_by_it() -> None:
 
 
 def test_a_score_has_both_accuracies() -> None:
-    score = TestScore(np.stack([probabilities(*ALL_ZERO), probabilities(*LABELS)]), LABELS)
+    both = np.stack([probabilities(*ALL_ZERO), probabilities(*LABELS)])
+    score = TestScore(both, LABELS)
 
     assert score.accuracies == [0.8, 1.0]
     assert score.balanced_accuracies == [0.5, 1.0]
+    assert score.averaged_balanced_accuracies == []
+    assert TestScore(both, LABELS, averaged=both[::-1]).averaged_balanced_accuracies == [1.0, 0.5]
     assert set(METRICS) == {"val_accuracy", BALANCED}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
+import posixpath
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +22,25 @@ import pytest
 from tuner.data.sources import Source
 from tuner.data.splits import Cut, Images, read_images
 from tuner.errors import SpaceError
+from tuner.evaluation.apart import apart
 from tuner.records import EpochResult, Value, Values
+from tuner.search import worker
 from tuner.search.asked import Names
+from tuner.search.executors import local
+from tuner.search.messages import Beat
 from tuner.search.rehearsal import by_default
 from tuner.search.worker import prepare_backend
 from tuner.space.asked import Asked
-from tuner.space.hypermodel import AskingHyperParameters, Loaded
+from tuner.space.hypermodel import AskingHyperParameters, Loaded, asked_of
 from tuner.space.hypermodel_file import HypermodelFile, read_hypermodel
+from tuner.space.parameters import Float, Int
 from tuner.training.checkpoint import Checkpoints
 from tuner.training.fit import TrainingFailed
 from tuner.training.guests import Guest, GuestRoad
+from tuner.training.metrics import balanced_accuracy
 from tuner.training.pipeline import Cancelled
+
+from .everything import ask_everything
 
 prepare_backend()
 
@@ -58,9 +70,11 @@ def write(tmp_path: Path) -> Write:
     return to_file
 
 
-def built(file: HypermodelFile, values: Values | None = None, seed: int = 0) -> Guest:
+def built(
+    file: HypermodelFile, values: Values | None = None, seed: int = 0, input_shape: tuple[int, int, int] = (28, 28, 1)
+) -> Guest:
     keras.backend.clear_session()
-    return Guest(Loaded(file), values or {}, by_default, seed=seed, input_shape=(28, 28, 1), classes=10)
+    return Guest(Loaded(file), values or {}, by_default, seed=seed, input_shape=input_shape, classes=10)
 
 
 # What a user's file can get wrong: each in one line that names the file, the line and the way out.
@@ -77,7 +91,7 @@ WRONG = {
     "not compiled": (HEAD + "def build(hp): return net()", r"not compiled with a loss \(model.compile\("),
     "too few outputs": (HEAD + "def build(hp): return compiled(net(outputs=7))", r"outputs of shape \(7,\) an image, and the data has 10 classes"),
     "other images": (HEAD + "def build(hp): return compiled(net(shape=(32, 32, 3)))", r"it takes images of shape \(32, 32, 3\), and the data's are \(28, 28, 1\)"),
-    "no accuracy": (HEAD + "def build(hp): return compiled(net(), metrics=[])", r"without an accuracy \(metrics=\['accuracy'\]\)"),
+    "averaged weights": (HEAD + "def build(hp):\n    model = net()\n    model.compile(keras.optimizers.Adam(use_ema=True), 'sparse_categorical_crossentropy')\n    return model", r"averages weights, and use_ema is not heeded here"),
     "logits of a loss that wants probabilities": (HEAD + "def build(hp): return compiled(net(activation=None))", r"do not add up to 1, and its loss is not from_logits"),
     "a domain upside down": ("def build(hp): hp.Int('x', 9, 1)", r"min_value 9 is greater than the max_value 1\. \(line 1\)"),
 }  # fmt: skip
@@ -143,15 +157,69 @@ hypermodel = Mine()
         ("compiled(net(activation=None), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))", (28, 28, 1), 1.0, False, True),
         ("compiled(net(), loss=keras.losses.CategoricalFocalCrossentropy())", (28, 28, 1), 1.0, True, False),
         ("compiled(keras.Sequential([layers.Flatten(), layers.Dense(10, 'softmax')]))", (28, 28, 1), 1.0, False, False),
+        ("compiled(net(), loss=['sparse_categorical_crossentropy'])", (28, 28, 1), 1.0, False, False),
+        ("compiled(net(shape=(32, 32, 3)), loss='categorical_crossentropy')", (32, 32, 3), 1.0, True, False),
+        ("compiled(net(shape=(3072,)))", (3072,), 1.0, False, False),
     ],
 )  # fmt: skip
 def test_the_contract_is_read_from_what_was_built(
     write: Write, build: str, shape: tuple[int, ...], highest: float, *, one_hot: bool, logits: bool
 ) -> None:
-    contract = built(write(f"{HEAD}\ndef build(hp): return {build}")).contract
+    of_images = (32, 32, 3) if shape in ((32, 32, 3), (3072,)) else (28, 28, 1)
+    contract = built(write(f"{HEAD}\ndef build(hp): return {build}"), input_shape=of_images).contract
 
     assert (contract.shape, contract.highest, contract.one_hot, contract.logits) == (shape, highest, one_hot, logits)
     assert contract.metric in ("accuracy", "acc")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "called"),
+    [
+        ("[keras.metrics.SparseTopKCategoricalAccuracy(5), 'accuracy']", "accuracy"),
+        ("[keras.metrics.SparseCategoricalAccuracy(name='balanced_acc'), keras.metrics.SparseCategoricalAccuracy()]", "sparse_categorical_accuracy"),
+        ("[keras.metrics.SparseCategoricalAccuracy(name='my_acc')]", "my_acc"),
+        ("[]", ""),
+    ],
+)  # fmt: skip
+def test_the_accuracy_of_the_logs_is_the_one_that_is_plainly_called_so(write: Write, metrics: str, called: str) -> None:
+    assert built(write(f"{HEAD}\ndef build(hp): return compiled(net(), metrics={metrics})")).contract.metric == called
+
+
+def test_a_loss_of_ones_own_says_by_a_setting_that_it_takes_logits(write: Write) -> None:
+    text = """
+def my_loss(y, said):
+    return keras.losses.sparse_categorical_crossentropy(y, said, from_logits=True)
+def build(hp):
+    return compiled(net(activation=None), loss=my_loss)
+"""
+
+    assert built(write(HEAD + text, outputs="logits", labels="integer")).contract.logits
+    with pytest.raises(SpaceError, match=r"say --set hypermodel\.outputs=logits"):
+        built(write(HEAD + text, labels="integer"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def build(hp: int):\n    assert build.__annotations__['hp'] is int\n    return compiled(net())",
+        "import re\nVERSION = re.search('a', 'a')\ndef build(hp): return compiled(net())",
+        "del compiled, net\ndef build_model(hyperparameters):\n    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, 'softmax')])\n    model.compile('sgd', 'sparse_categorical_crossentropy')\n    return model",
+    ],
+    ids=["annotations", "re.search", "another name"],
+)
+def test_what_is_good_python_is_read_as_such(write: Write, text: str) -> None:
+    assert built(write(HEAD + text)).values == {}
+
+
+def test_a_wide_range_is_not_written_out() -> None:
+    hp = keras_tuner.HyperParameters()
+    hp.Int("seed", 0, 2**31 - 1)
+    hp.Float("share", 0.0, 1e6, step=0.5)
+
+    seed, share = (asked_of(one).parameter for one in hp.space)
+
+    assert seed == Int(0, 2**31 - 1)
+    assert share == Float(0.0, 1e6, 0.5)
 
 
 def test_what_the_contract_gets_wrong_can_be_set(write: Write) -> None:
@@ -228,8 +296,28 @@ def train(
     return curve
 
 
-def test_a_training_that_was_interrupted_ends_with_the_same_bits(write: Write, images: Images, tmp_path: Path) -> None:
-    file = write(HEAD + EVERYTHING_RANDOM)
+RANDOM_ITSELF = """
+class Noisy(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.noise = keras.random.SeedGenerator(1)
+        self.inner = keras.Sequential([layers.Flatten(), layers.Dense(10, "softmax")])
+
+    def call(self, x, training=False):
+        return self.inner(x + 0.1 * keras.random.normal((28, 28, 1), seed=self.noise) if training else x)
+
+def build(hp):
+    model = Noisy()
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, 60)), "sparse_categorical_crossentropy")
+    return model
+"""
+
+
+@pytest.mark.parametrize("text", [EVERYTHING_RANDOM, RANDOM_ITSELF], ids=["layers", "a model"])
+def test_a_training_that_was_interrupted_ends_with_the_same_bits(
+    write: Write, images: Images, tmp_path: Path, text: str
+) -> None:
+    file = write(HEAD + text)
     whole = built(file, seed=3)
     undisturbed = train(whole, images)
 
@@ -247,6 +335,13 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(write: Write, i
 
 
 OWN_FIT = """
+def loop(model, sets, callbacks, epochs):
+    for epoch in range(epochs):
+        for start in range(0, len(sets[0]), 50):
+            model.train_on_batch(*(one[start : start + 50] for one in sets))
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, dict())
+
 class Mine(keras_tuner.HyperModel):
     def build(self, hp):
         return compiled(net(layers.MaxPooling2D(), layers.Dropout(0.1)))
@@ -276,6 +371,19 @@ def test_a_fit_of_its_own_is_heard_epoch_by_epoch_and_asks_for_values(write: Wri
     assert curve[-1].loss < curve[0].loss
 
 
+def test_a_fit_of_its_own_is_judged_by_the_metric_that_counts_every_class_alike(write: Write, small: Source) -> None:
+    images = read_images(small, Cut(600))
+    few = np.flatnonzero((images.val_labels > 0) | (np.arange(len(images.val)) % 9 == 0))
+    unbalanced = dataclasses.replace(images, val=images.val[few], val_labels=images.val_labels[few])
+    guest = own_fit(write, PLAIN)
+
+    last = train(guest, unbalanced)[-1]
+
+    predicted = guest.model.predict(unbalanced.val / np.float32(255), verbose=0).argmax(axis=1)
+    assert last.val_balanced_accuracy == pytest.approx(balanced_accuracy(predicted, unbalanced.val_labels), abs=1e-6)
+    assert last.judged("val_balanced_accuracy") == last.val_balanced_accuracy != last.val_accuracy
+
+
 def test_a_fit_of_its_own_that_is_pruned_ends_in_the_middle(write: Write, images: Images) -> None:
     swallowing = f"try:\n            {PLAIN}\n        except Exception:\n            return None"
     guest = own_fit(write, swallowing)
@@ -291,17 +399,104 @@ def test_a_fit_of_its_own_that_is_pruned_ends_in_the_middle(write: Write, images
         ("kwargs['epochs'] = 50\n        return model.fit(*args, **kwargs)", 3),
         ("early = keras.callbacks.EarlyStopping('loss', min_delta=9.0, patience=0)\n        kwargs['callbacks'].append(early)\n        return model.fit(*args, **kwargs)", 2),
         ("model.fit(*args, **{**kwargs, 'epochs': 1})\n        return model.fit(*args, **{**kwargs, 'epochs': 2})", 3),
+        ("kwargs['epochs'] = 2\n        model.fit(*args, **kwargs)\n        return model.fit(*args, **kwargs)", 3),
+        ("loop(model, args, kwargs['callbacks'], 9)", 3),
         ("return 0.5", 1),
     ],
-    ids=["its own epochs", "more epochs", "early stopping", "two stages", "no callbacks"],
+    ids=["its own epochs", "more epochs", "early stopping", "two stages", "stages of too many", "a loop", "no callbacks"],
 )  # fmt: skip
 def test_a_fit_of_its_own_decides_how_long_it_trains_up_to_our_epochs(
     write: Write, images: Images, body: str, epochs: int
 ) -> None:
-    curve = train(own_fit(write, body), images)
+    guest = own_fit(write, body)
+
+    curve = train(guest, images)
 
     assert [result.epoch for result in curve] == list(range(1, epochs + 1))
     assert all(result.val_accuracy is not None and result.loss > 0 for result in curve)
+    accuracy = (guest.model.predict(images.val / np.float32(255), verbose=0).argmax(axis=1) == images.val_labels).mean()
+    assert curve[-1].val_accuracy == pytest.approx(accuracy, abs=1e-6)  # nothing was trained after the last one
+
+
+def test_a_fit_gets_what_it_takes(write: Write, images: Images) -> None:
+    text = OWN_FIT.format(body="return model.fit(x, y, validation_data=validation_data, callbacks=callbacks, epochs=2)")
+    text = text.replace("*args, **kwargs", "x, y, validation_data, callbacks")
+
+    assert len(train(built(write(HEAD + text)), images)) == 2
+
+
+def test_a_fit_that_trains_another_model_than_its_own_is_found_out(write: Write, images: Images) -> None:
+    body = "return compiled(keras.models.clone_model(model)).fit(*args, **kwargs)"
+
+    with pytest.raises(TrainingFailed, match="its fit trains another model than the one it is given"):
+        train(own_fit(write, body), images)
+
+
+# From KerasTuner's guide "Tune hyperparameters in your custom training loop", its comments and prints left out.
+GUIDE = """
+import tensorflow as tf
+
+class MyHyperModel(keras_tuner.HyperModel):
+    def build(self, hp):
+        inputs = keras.Input(shape=(28, 28, 1))
+        x = keras.layers.Flatten()(inputs)
+        x = keras.layers.Dense(units=hp.Choice("units", [32, 64, 128]), activation="relu")(x)
+        outputs = keras.layers.Dense(10)(x)
+        return keras.Model(inputs=inputs, outputs=outputs)
+
+    def fit(self, hp, model, x, y, validation_data, callbacks=None, **kwargs):
+        batch_size = hp.Int("batch_size", 32, 128, step=32, default=64)
+        train_ds = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+        validation_data = tf.data.Dataset.from_tensor_slices(validation_data).batch(batch_size)
+        optimizer = keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3))
+        loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        epoch_loss_metric = keras.metrics.Mean()
+
+        @tf.function
+        def run_train_step(images, labels):
+            with tf.GradientTape() as tape:
+                logits = model(images)
+                loss = loss_fn(labels, logits)
+                if model.losses:
+                    loss += tf.math.add_n(model.losses)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+
+        @tf.function
+        def run_val_step(images, labels):
+            logits = model(images)
+            loss = loss_fn(labels, logits)
+            epoch_loss_metric.update_state(loss)
+
+        for callback in callbacks:
+            callback.set_model(model)
+        best_epoch_loss = float("inf")
+        for epoch in range(2):
+            for images, labels in train_ds:
+                run_train_step(images, labels)
+            for images, labels in validation_data:
+                run_val_step(images, labels)
+            epoch_loss = float(epoch_loss_metric.result().numpy())
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, logs={"my_metric": epoch_loss})
+            epoch_loss_metric.reset_state()
+            best_epoch_loss = min(best_epoch_loss, epoch_loss)
+        return best_epoch_loss
+"""
+
+
+def test_kerastuners_guide_to_a_loop_of_ones_own_is_searched_as_it_is(
+    write: Write, images: Images, tmp_path: Path
+) -> None:
+    guest = built(write(HEAD + GUIDE, name="MyHyperModel"))
+
+    curve = train(guest, images, tmp_path / "kept")
+
+    assert [result.epoch for result in curve] == [1, 2]
+    assert curve[1].loss < curve[0].loss
+    assert guest.values == {"units": 32, "batch_size": 64, "learning_rate": 1e-3}
+    assert guest.contract.logits
+    np.testing.assert_allclose(guest.whole().predict(images.val[:5], verbose=0).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_what_a_fit_of_its_own_raises_is_one_line(write: Write, images: Images) -> None:
@@ -317,42 +512,6 @@ def test_a_loss_that_is_no_number_ends_the_training(write: Write, images: Images
 
 
 # KerasTuner's own tuners, and ours: the same values.
-
-
-def ask_everything(hp: Any) -> None:
-    """Use every feature of the HyperParameters API."""
-    hp.Fixed("kept", "as it is")
-    hp.Boolean("flag", default=True)
-    kind = hp.Choice("kind", ["mlp", "cnn"])
-    hp.Choice("size", [3, 5, 7], ordered=True, default=5)
-    hp.Choice("bits", [True, False])
-    hp.Choice("rate", [0.1, 0.01])
-    hp.Int("linear", 1, 4)
-    hp.Int("stepped", 6, 13, step=3)
-    hp.Int("log", 2, 9, sampling="log", default=4)
-    hp.Int("log_steps", 2, 32, step=2, sampling="log")
-    hp.Int("reverse", 2, 9, sampling="reverse_log")
-    hp.Int("reverse_steps", 1, 27, step=3, sampling="reverse_log")
-    hp.Float("free", -1.0, 1.0)
-    hp.Float("f_stepped", 0.0, 0.6, step=0.1)
-    hp.Float("f_log", 1e-4, 1e-1, sampling="log")
-    hp.Float("f_log_steps", 0.001, 10, step=10, sampling="log")
-    hp.Float("f_reverse", 0.5, 0.99, sampling="reverse_log")
-    hp.Float("f_reverse_steps", 1.0, 16.0, step=4, sampling="reverse_log")
-    with hp.name_scope("head"):
-        hp.Int("units", 8, 16, step=8)
-        assert hp.get("units") == hp.values["head/units"]
-    with hp.conditional_scope("kind", ["mlp"]):
-        assert (hp.Int("deep", 1, 2) is None) == (kind != "mlp")
-        if kind == "mlp":
-            with hp.conditional_scope("deep", [2]):
-                hp.Float("inner", 0.0, 1.0, step=0.5)
-    with hp.conditional_scope("kind", ["cnn"]):
-        hp.Choice("wide", [30, 40])
-    hp.Boolean("late", parent_name="flag", parent_values=[True])
-    assert hp.Int("linear", 1, 4) == hp["linear"]
-    assert "kind" in hp
-    assert "nothing" not in hp
 
 
 def draws_of_kerastuner(folder: Path, count: int) -> tuple[list[Values], Any]:
@@ -393,7 +552,7 @@ def test_optuna_and_kerastuners_own_tuner_draw_from_the_same_domains(tmp_path: P
     for name, parameters in by_name.items():
         mine, other = ([values[name] for values in all_ if name in values] for all_ in (ours, theirs))
         assert {type(value) for value in mine} == {type(value) for value in other}, name
-        if name in ("free", "f_log", "f_reverse"):
+        if name in ("val_accuracy", "f_log", "f_reverse"):
             (parameter,) = parameters
             for drawn in (mine, other):
                 assert all(parameter.min_value <= value <= parameter.max_value for value in drawn)
@@ -461,6 +620,43 @@ print([name for name in ("keras", "tensorflow", "keras_tuner") if name in sys.mo
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_file_here_that_is_called_like_a_library_hides_it_from_no_process_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tuner", "random", "keras_tuner"):
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('it was imported')")
+    (tmp_path / "beside_it.py").write_text("import random\nHERE = random.random()")
+    (tmp_path / "my_model.py").write_text(f"import beside_it\n{HEAD}\ndef build(hp): return compiled(net())")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "COMMAND", "import random, tuner.errors")
+
+    with (tmp_path / "log").open("wb") as log:
+        started = local._launch(log)
+    started.channel.close()
+
+    assert started.process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert apart(posixpath.join, "a", "b", what="joining", again="") == "a/b"
+    assert built(read_hypermodel("my_model.py")).values == {}
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["computes", "hangs"])
+def test_a_worker_says_that_a_users_code_computes_and_nothing_when_it_hangs(
+    monkeypatch: pytest.MonkeyPatch, *, busy: bool
+) -> None:
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.05)
+    ours, theirs = multiprocessing.Pipe()
+
+    with worker.Worker(theirs)._pulse(7):
+        until = time.monotonic() + 0.4
+        while time.monotonic() < until:
+            time.sleep(0 if busy else 0.4)
+
+    heard = []
+    while ours.poll():
+        heard.append(ours.recv())
+    assert set(heard) == ({Beat(7)} if busy else set())
 
 
 def test_kerastuner_is_a_guest_of_one_room() -> None:

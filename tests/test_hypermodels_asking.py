@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections import deque
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ import pytest
 from optuna.trial import TrialState
 
 from tuner.data.sources import Source
-from tuner.errors import SpaceError
+from tuner.errors import SpaceError, StudyError
 from tuner.records import Cost, Note, TrialSummary, Value, Values
 from tuner.search.asked import Names, as_searched
+from tuner.search.crew import Crew
 from tuner.search.ledger import Ledger
-from tuner.search.messages import Built, Done, Failed, Lost, Suggest, Suggested, ToWorker, TrainJob
-from tuner.search.request import Request, planned
+from tuner.search.messages import Beat, Built, Done, Failed, FromWorker, Lost, Suggest, Suggested, ToWorker, TrainJob
+from tuner.search.request import Request, claimed, planned
 from tuner.search.samplers import make_sampler
 from tuner.search.study import load_study, summaries
 from tuner.search.task import Rehearsed
@@ -26,7 +29,7 @@ from tuner.space.parameters import Choice, Fixed, Float, Int
 from tuner.space.reader import read_space
 from tuner.space.settings import SearchSettings
 
-from .scripted import Bench, good
+from .scripted import Bench, ScriptedWorkers, good
 from .test_reliability import Crash, Shuffled, crashing, told
 
 __all__ = ["crashing"]  # a fixture
@@ -325,6 +328,69 @@ def test_a_fit_of_its_own_begins_anew_after_a_crash_and_says_so(bench: Bench, te
     assert trials[2].attempts == 2
     notes = [event.text for event in bench.events if isinstance(event, Note)]
     assert any("Trial 2 begins anew" in note for note in notes)
+
+
+def test_a_fit_that_ends_sooner_when_it_begins_anew_is_worth_what_it_showed_then(bench: Bench, text: str) -> None:
+    begun: list[int] = []
+
+    def dies(job: TrainJob) -> list[float | str]:
+        begun.append(job.number)
+        if job.number != 1:
+            return good(job)
+        return [0.5, 0.6, 0.9, "die"] if begun.count(1) == 1 else [0.5, 0.2, "done"]
+
+    settings = SearchSettings(trials=3, epochs=6, pruner="none", seed=1)
+
+    study, trials = search(bench, text, settings, Asking(own_fit=True, script=dies), rehearsed=BY_ITSELF, workers=1)
+
+    assert [result.val_accuracy for result in trials[1].curve] == [0.5, 0.2]
+    assert (trials[1].state, trials[1].val_accuracy, study.get_trials()[1].value) == ("complete", 0.2, 0.2)
+
+
+def test_a_resumed_search_names_the_setting_that_differs_where_the_file_is_the_same(
+    bench: Bench, text: str, tmp_path: Path
+) -> None:
+    search(bench, text, dataclasses.replace(SETTINGS, trials=1))
+    file = tmp_path / "my_model.py"
+
+    def again(*changes: str) -> str:
+        request = Request(space=str(file), study="s", out=str(bench.outputs.folder), resume=True, changes=changes)
+        with pytest.raises(StudyError) as error, claimed(request):
+            pass
+        return str(error.value)
+
+    assert "was searched with hypermodel.batch_size = 32, not 64" in again("hypermodel.batch_size=64")
+    assert "was made with another space" in again("limits.parameters=9")
+    file.write_text("def build(hp): return hp\n")
+    assert "made with another my_model.py, before it was changed" in again("hypermodel.batch_size=64")
+
+
+def test_a_worker_that_computes_on_and_does_not_hear_that_its_training_was_taken_is_ended(small: Source) -> None:
+    class Deaf(ScriptedWorkers):
+        def send(inner, worker: int, message: ToWorker) -> None:  # noqa: N805
+            if isinstance(message, TrainJob):
+                inner._jobs[worker] = (message, deque())
+
+        def receive(inner, timeout: float) -> list[tuple[int, FromWorker]]:  # noqa: N805
+            time.sleep(0.005)
+            beats = [(worker, Beat(job.job)) for worker, (job, _) in inner._jobs.items()]
+            return super().receive(timeout) or beats
+
+    executor = Deaf(good)
+    crew = Crew(executor, 1, heartbeat=0.1, observe=lambda _: None)
+    crew.hear()
+    crew.hand(TrainJob(7, {}, small, epochs=1, seed=0))
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:  # its thread says that it computes: it is not silent
+        assert crew.hear() == []
+    assert executor.started == 1
+
+    crew.drop(7)
+    until = time.monotonic() + 5
+    while executor.started == 1 and time.monotonic() < until:
+        crew.hear()
+
+    assert executor.started == 2
 
 
 @pytest.mark.parametrize("sampler", ["grid", "qmc"])

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 
 from tuner.data.sources import PARTS
 
+from . import own_images
 from .conftest import Done
 
 Tuner = Callable[..., Done]
@@ -146,8 +148,9 @@ def test_show_check_and_dry_run_build_it_a_few_times(tmp_path: Path, small_folde
     assert shown["parameters"]["rate"]["when"] == {"dropout": [True]}
     checked = document(run(tmp_path, "spaces", "check", "my_model.py:build_model", "--json"))
     assert (checked["sampled"], checked["refused"]) == (20, 0)
-    smallest, _, largest = [network["cost"] for network in checked["networks"]]
-    assert smallest["multiply_adds"] < largest["multiply_adds"]
+    fewest, _, most = [network["cost"]["parameters"] for network in checked["networks"]]
+    assert fewest < most
+    assert [network["built_parameters"] for network in checked["networks"]][::2] == [fewest, most]
     forecast = document(run(tmp_path, "search", "my_model.py", "--dry-run", "--json", "--data", small_folder))
     assert forecast["sampled"] == 20
     assert forecast["seconds"] > 0
@@ -171,6 +174,35 @@ def test_finalists_an_ensemble_and_another_trial_are_those_of_the_hypermodel(
 
 
 @pytest.mark.slow
+def test_every_feature_goes_to_export_with_a_layer_of_ones_own_and_colour(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "everything.py", tmp_path)
+    data = own_images.idx(
+        tmp_path / "data",
+        own_images.images((200, 200, 200), (32, 32, 3)),
+        own_images.images((40, 40, 40), (32, 32, 3), seed=1),
+    )
+
+    shown = document(run(tmp_path, "spaces", "show", "everything.py:build", "--data", data, "--json"))
+    report = document(run(tmp_path, "search", "everything.py:build", "--trials", 4, *SHORT, "--data", data, "--json"))
+
+    assert {"number", "head/units", "width", "dynamic"} <= set(shown["parameters"])
+    assert report["refit"]["test_accuracy_mean"] > 0.5
+    header = (tmp_path / "results/runs/everything-1/trials.csv").read_text().splitlines()[0].split(",")
+    assert len(set(header)) == len(header)
+    document(run(tmp_path, "best", "--export", "away", "--format", "keras,saved-model", "--json"))
+    card = (tmp_path / "away/model_card.md").read_text()
+    snippet = re.search(r"Keras:\n\n```python\n(.*?)```", card, re.DOTALL)
+    assert snippet
+    code = f"import numpy as np\nimages = np.zeros((2, 32, 32, 3), np.uint8)\n{snippet[1]}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "away", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    refused = run(tmp_path, "predict", "away/model.keras", data / "t10k-images-idx3-ubyte")
+    assert "it holds Scaled, which is code of its maker's" in refused.stderr
+
+
+@pytest.mark.slow
 def test_folds_train_a_hypermodel_on_each_part(tmp_path: Path, small_folder: Path) -> None:
     write_examples(tmp_path)
 
@@ -184,11 +216,17 @@ def test_folds_train_a_hypermodel_on_each_part(tmp_path: Path, small_folder: Pat
 
 
 @pytest.mark.slow
-def test_a_fit_of_its_own_goes_from_search_to_export(tmp_path: Path, small_folder: Path) -> None:
+def test_a_fit_of_its_own_that_is_killed_goes_from_search_to_export(tmp_path: Path, small_folder: Path) -> None:
     write_examples(tmp_path)
+    command = ["search", "own_fit.py", "--trials", 3, *SHORT, "--data", small_folder, "--json"]
+    kept = tmp_path / "results/runs/own_fit-1/checkpoints"
+    _kill_when(tmp_path, command, lambda: any(kept.glob("*/epoch-0001.ckpt")))
 
-    report = document(run(tmp_path, "search", "own_fit.py", "--trials", 3, *SHORT, "--data", small_folder, "--json"))
+    report = document(run(tmp_path, *command, "--resume"))
 
+    trials = rows(tmp_path / "results/runs/own_fit-1/trials.csv")
+    assert "2" in {trial["attempts"] for trial in trials}
+    assert all(trial["epochs_trained"] == "2" for trial in trials if trial["state"] == "complete")
     assert set(report["best_trial"]["values"]) == {"units", "batch_size"}
     assert report["refit"]["test_accuracy_mean"] > 0.4
     document(run(tmp_path, "best", "--export", "away", "--json"))
@@ -245,5 +283,7 @@ def test_kerastuners_own_applications_go_from_search_to_export(tmp_path: Path, s
     assert "learning_rate" in report["best_trial"]["values"]
     assert 0 <= report["refit"]["test_accuracy_mean"] <= 1
     done = run(tmp_path, "best", "--export", "away", "--json")
-    if report["best_trial"]["values"].get("version") != "next":
+    if report["best_trial"]["values"].get("version") == "next":
+        assert "Lambda" in done.stderr
+    else:
         assert document(done)["exported"]

@@ -249,13 +249,14 @@ def test_a_value_that_the_family_cannot_build_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("45m", 2700), ("1h30m", 5400), ("600s", 600), ("90", 90), ("1.5h", 5400)]
+    ("text", "seconds"),
+    [("45m", 2700), ("1h30m", 5400), ("600s", 600), ("90", 90), ("1.5h", 5400), ("1h 30m", 5400), ("2 h 5 s", 7205)],
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "5x", "-3m", "0s", "1..5h", "h5"])
+@pytest.mark.parametrize("text", ["", "m", "5x", "-3m", "0s", "1..5h", "h5", "1 30"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(SpaceError):
         parse_seconds(text)

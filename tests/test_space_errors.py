@@ -73,7 +73,7 @@ parameters.learning_rate: low and high must be finite
 parameters.learning_rate: a log scale needs low > 0, not 0.0
 parameters.learning_rate: 'log' and 'step' exclude each other (drop one of them)
 parameters.momentum.when: unknown parameter 'optimiser' (there are: blocks, filtres_2, momentum)
-parameters.momentum.when: blocks is never 7
+parameters.momentum.when: blocks is never 7 (allowed: 1 | 2)
 parameters.filtres_2: the model 'cnn' does not read it (did you mean 'filters_2'?)
 limits: unknown key 'paramters' (did you mean 'parameters'?)
 limits: multiply_adds must be above 0
@@ -143,7 +143,7 @@ def test_a_repeated_parameter_that_the_family_does_not_take_is_said_once(tmp_pat
         said.append([str(part).partition("mine.toml: ")[2] for part in raised.value.parts])
 
     assert said == [
-        ["parameters.filtres_1: the model 'cnn' does not read it (did you mean 'filters_1'?)"],
+        ["parameters.filtres: the model 'cnn' does not read it (did you mean 'filters'?)"],
         ["parameters.blocks: 9 is not for 'cnn' (allowed: 1 … 4)"],
     ]
 
@@ -188,6 +188,54 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path) -> None:
     for name in ("folder.toml", "latin.toml", "loop.toml", "nul\0.toml", f"{'long' * 99}.toml"):
         with pytest.raises(SpaceError, match="cannot be read"):
             read_space(str(tmp_path / name))
+
+
+CLOSER: dict[str, str] = {
+    'parameters.optimizer: is neither a table nor a finite value (a choice is written type = "choice", options = […])':
+        '[parameters]\noptimizer = ["sgd", "adam"]',
+    "parameters.y.when: x is never 'SGD' (did you mean 'sgd'?)":
+        '[parameters.x]\ntype = "choice"\noptions = ["sgd", "adam"]\n[parameters.y]\ntype = "bool"\nwhen = { x = "SGD" }',
+    "parameters.y.when: x is never 9 (allowed: 1 … 3)":
+        '[parameters.x]\ntype = "int"\nlow = 1\nhigh = 3\n[parameters.y]\ntype = "bool"\nwhen = { x = 9 }',
+    "parameters.y.when: x is never 1 (allowed: false | true)":
+        '[parameters.x]\ntype = "bool"\n[parameters.y]\ntype = "bool"\nwhen = { x = 1 }',
+    "start_with entry 1: y is only active when x is true (leave y out)":
+        '[parameters.x]\ntype = "bool"\n[parameters.y]\ntype = "bool"\nwhen = { x = true }\n[[start_with]]\nx = false\ny = true',
+    "top level: 'epochs' belongs under [search]": "epochs = 3\n[parameters]\nx = 1",
+    "top level: 'multiply_adds' belongs under [limits]": "multiply_adds = 3\n[parameters]\nx = 1",
+    "top level: unknown key 'zzz' (there are: description, model, extends, remove, parameters, limits, start_with, search)":
+        "zzz = 3\n[parameters]\nx = 1",
+    "parameters.n: per = 'n' is repeated itself": '[parameters.n]\ntype = "bool"\nper = "n"',
+    "per = 'n', which is at most -1 (1 to 100 can be repeated)":
+        '[parameters.n]\ntype = "int"\nlow = -3\nhigh = -1\n[parameters.w]\ntype = "bool"\nper = "n"',
+}  # fmt: skip
+WHOLE = '[hypermodel]\npath = "x.py"\nname = ""\ntext = "x = 1"\n'
+
+
+@pytest.mark.parametrize(("said", "text"), CLOSER.items())
+def test_an_error_names_what_was_written_and_what_next(said: str, text: str) -> None:
+    with pytest.raises(SpaceError) as raised:
+        parse_space("mine", text)
+
+    assert said in str(raised.value)
+    assert len(raised.value.parts) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{WHOLE}[parameters]\nx = 1", f'extends = "cnn"\n{WHOLE}', f'extends = "cnn"\nmodel = "hypermodel"\n{WHOLE}', WHOLE],
+    ids=["beside parameters", "with extends", "with both", "of another model"],
+)  # fmt: skip
+def test_a_hypermodel_that_is_written_in_toml_is_refused(text: str) -> None:
+    with pytest.raises(SpaceError, match=r"named by its \.py file, not written in TOML"):
+        parse_space("mine", text)
+
+
+def test_a_values_problem_of_a_repeated_parameter_names_its_table(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[parameters]\nblocks = 2\n[parameters.kernel]\nvalue = 9\nper = "blocks"')
+
+    with pytest.raises(SpaceError, match=r"parameters\.kernel: 9 is not for 'cnn' \(allowed: 1 … 7\)$"):
+        read_checked(str(tmp_path / "mine.toml"))
 
 
 def test_the_command_prints_a_heading_and_a_line_each(tuner: Callable[..., Done], tmp_path: Path) -> None:

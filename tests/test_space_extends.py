@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tuner.errors import SpaceError
+from tuner.errors import SpaceError, StudyError
+from tuner.runs import Outputs
+from tuner.search.request import Request, claimed
+from tuner.search.storage import open_storage
+from tuner.search.study import StudyFacts, create_study
 from tuner.space.parameters import Choice, Fixed, Float, Int
 from tuner.space.reader import SpaceFile, parse_space, read_space
 
@@ -277,3 +282,95 @@ def test_a_wrong_extension_says_what_and_where(said: str, folder: Path) -> None:
 def read_space_of(path: Any, text: str) -> SpaceFile:
     Path(path).write_text(text, "utf-8")
     return read_space(str(path))
+
+
+def test_a_repeated_parameter_takes_the_place_of_the_numbered_ones_of_the_base(folder: Path) -> None:
+    (folder / "base.toml").write_text(BASE.replace("width", "width_1"), "utf-8")
+    repeated = '[parameters.width]\ntype = "int"\nlow = 1\nhigh = 9\nper = "blocks"\n'
+
+    mine = extended(folder, f"{repeated}[parameters.width_2]\nhigh = 5").space.parameters
+
+    assert [mine[f"width_{number}"].extremes() for number in (1, 2, 3)] == [[1, 9], [1, 5], [1, 9]]
+
+
+def test_what_there_is_no_room_for_is_said(folder: Path) -> None:
+    middle = extended(folder, '[parameters.optimizer]\noptions = ["adam", "adamw"]')
+
+    assert middle.dropped == (
+        "momentum left out: nothing can wake it any more",
+        "1 inherited first entry left out: no longer in the space",
+    )
+    (folder / "top.toml").write_text('extends = "mine.toml"', "utf-8")
+    assert read_space(str(folder / "top.toml")).dropped == middle.dropped
+    assert extended(folder, "", "parameters.optimizer=adam").dropped == ()
+
+
+def test_a_long_chain_and_a_hypermodel_as_a_base_are_one_clear_error_each(folder: Path) -> None:
+    for number in range(60):
+        (folder / f"c{number}.toml").write_text(f'extends = "c{number + 1}.toml"', "utf-8")
+    (folder / "c60.toml").write_text(BASE, "utf-8")
+
+    assert read_space(str(folder / "c10.toml")).space.description == "the base"
+    with pytest.raises(SpaceError, match=r"c9\.toml: more than 50 files that extend one another"):
+        read_space(str(folder / "c9.toml"))
+    with pytest.raises(SpaceError, match=r"extends: my\.py: only a \.toml or built-in space can be extended"):
+        read_space_of(folder / "mine.toml", 'extends = "my.py"')
+
+
+NOW = """
+[parameters.blocks]
+type = "choice"
+options = [1, 2, 3]
+[parameters.filters]
+type = "int"
+low = 8
+high = 64
+per = "blocks"
+[parameters.residual]
+type = "bool"
+when = { filters_3 = [8, 16] }
+"""
+THEN = """
+[parameters.blocks]
+type = "fixed"
+value = {blocks}
+[parameters.filters_1]
+type = "int"
+low = 8
+high = {high}
+[parameters.filters_2]
+type = "int"
+low = 8
+high = 64
+when = {{ blocks = [2, 3] }}
+[parameters.filters_3]
+type = "int"
+low = 8
+high = 64
+when = {{ blocks = 3 }}
+[parameters.residual]
+type = "bool"
+when = {{ filters_3 = [8, 16] }}
+"""
+"""What a study of an earlier version keeps, with what sleeps for ever."""
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_study_of_an_earlier_version_is_resumed_by_its_own_command(tmp_path: Path, blocks: int) -> None:
+    (tmp_path / "mine.toml").write_text(NOW, "utf-8")
+    outputs = Outputs.of(str(tmp_path / "results"), None)
+    storage = open_storage(outputs, create=True)
+    for name, high in (("same", 64), ("other", 32)):
+        then = parse_space("mine", THEN.format(blocks=blocks, high=high))
+        create_study(storage, name, StudyFacts("mine", then.text, then.hash, "", then.settings), then.space)
+    request = Request(
+        space=str(tmp_path / "mine.toml"), out=str(tmp_path / "results"), resume=True, changes=(f"parameters.blocks={blocks}",)
+    )  # fmt: skip
+
+    with claimed(dataclasses.replace(request, study="same")) as (opened, _):
+        assert opened.resumed
+    with (
+        pytest.raises(StudyError, match="study 'other' was made with another space"),
+        claimed(dataclasses.replace(request, study="other")),
+    ):
+        pass

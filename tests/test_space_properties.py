@@ -133,7 +133,7 @@ def test_no_bytes_make_the_reader_raise_anything_but_its_own_error(content: byte
 @quietly
 def test_no_name_makes_the_reader_raise_anything_but_its_own_error(source: str) -> None:
     assume(source not in ("cnn", "tiny"))
-    for name in (source, f"{source}.toml"):
+    for name in (source, f"{source}.toml", f"{source}.py"):
         try:
             read_space(name)
         except SpaceError:

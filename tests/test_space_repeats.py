@@ -251,3 +251,29 @@ def test_a_wrong_repeat_says_what_and_where_once(said: str, text: str) -> None:
 
     assert said in str(raised.value)
     assert len(raised.value.parts) == 1
+
+
+def test_an_entry_means_those_blocks_that_it_leaves_awake() -> None:
+    text = (
+        BLOCKS
+        + """
+    [parameters.flip]
+    type = "bool"
+    [parameters.kernel]
+    type = "choice"
+    options = [3, 5]
+    per = "blocks"
+    [parameters.kernel_2]
+    when = { flip = true }
+    [parameters.wide]
+    type = "bool"
+    per = "blocks"
+    when = { flip = true }
+    """
+    )
+
+    entry = read(f"{text}[[start_with]]\nblocks = 2\nflip = false\nkernel = 3").space.start_with[0]
+
+    assert entry == {"blocks": 2, "flip": False, "kernel_1": 3}
+    with pytest.raises(SpaceError, match="wide_1 is only active when flip is true"):
+        read(f"{text}[[start_with]]\nflip = false\nwide = true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from tuner.cli import run
+from tuner.errors import SpaceError
+from tuner.experiment import checkup
 from tuner.experiment.checkup import CheckUp, check_up
-from tuner.experiment.refusals import Pinned, always_refused, points_of
+from tuner.experiment.refusals import Pinned, always_refused, points_of, refused_with
 from tuner.records import Values
-from tuner.search.task import draw
+from tuner.search.rehearsal import NO_IMAGES
+from tuner.search.task import draw, summed_up
 from tuner.space.conditions import never_met
 from tuner.space.parameters import Float, Int
 from tuner.space.reader import parse_space, read_space
@@ -27,11 +31,11 @@ mine for the tests
 ├── blocks choice 1 | 2 | 3
 │   ├── filters_2 int 4 … 12, step 4  when blocks = 2 | 3
 │   ├── filters_3 int 4 … 12, step 4  when blocks = 3
-│   └── residual choice False | True  when optimizer = sgd, blocks = 2
-├── flip fixed = True
+│   └── residual choice false | true  when optimizer = sgd, blocks = 2
+├── flip fixed = true
 ├── limits parameters 50,000
 ├── start_with 1 known-good configuration(s)
-└── search epochs 4
+└── search time 1h30m, epochs 4
 """
 SPACE = """
 description = "for the tests"
@@ -63,6 +67,7 @@ parameters = 50_000
 blocks = 1
 [search]
 epochs = 4
+time = "1h 30m"
 """
 
 
@@ -121,6 +126,81 @@ def test_options_and_ends_of_ranges_that_the_limits_refuse_are_found() -> None:
     assert not any(
         one.values.get("dense_units") == 512 or one.values["convs_1"] >= 3 for one in drawn if not one.refused
     )
+
+
+def test_what_one_in_a_hundred_configurations_is_accepted_with_is_not_called_refused() -> None:
+    space = read_space("cnn", ["limits.parameters=30_000"]).space
+    share = sum(bool(one.refused) for one in draw(space)) / 200
+
+    found = list(always_refused(space, share))
+
+    # By arithmetic: 3x3x16x192 weights lead to 192 filters, where there were never fewer than 16.
+    assert [(one.name, one.part) for one in found] == [("filters_3", "from 192 up")]
+    assert "over the limit of 30,000" in found[0].reason
+
+
+def test_networks_that_can_hardly_be_built_are_not_called_refused() -> None:
+    text = """
+    [parameters]
+    padding = "valid"
+    [parameters.blocks]
+    type = "int"
+    low = 1
+    high = 4
+    [parameters.kernel]
+    type = "choice"
+    options = [3, 5, 7]
+    per = "blocks"
+    [parameters.convs]
+    type = "int"
+    low = 1
+    high = 2
+    per = "blocks"
+    """
+
+    parts = [(one.name, one.part) for one in always_refused(parse_space("mine", text).space, 0.5)]
+
+    assert ("blocks", "from 4 up") in parts  # 28, 26, 13, 11, 5, 3, 1
+    assert ("kernel_3", "= 5") in parts
+    assert ("kernel_3", "= 3") not in parts
+
+
+def test_a_first_entry_is_refused_when_nothing_with_it_is_accepted_and_a_whole_one_is_planned_once() -> None:
+    space = read_space("cnn", ["limits.parameters=30_000"]).space
+    whole = {name: (value,) for name, value in space.start_with[0].items()}
+
+    assert refused_with(space, {"blocks": (3,)}) == ""
+    assert refused_with(space, {"blocks": (3,), "filters_3": (192,)}).endswith("over the limit of 30,000")
+    assert refused_with(space, whole, tries=10**12).endswith("over the limit of 30,000")
+
+
+def test_a_space_without_anything_to_train_says_by_how_much_it_missed() -> None:
+    space = parse_space("mine", "[parameters]\nblocks = 2\n[limits]\nparameters = 10").space
+
+    with pytest.raises(
+        SpaceError, match=r"are refused, even the nearest: 211,882 parameters are over the limit of 10 "
+    ):
+        summed_up(space, draw(space))
+
+
+def test_sizes_are_those_for_the_images_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def built(work: object, ends: list[tuple[Values, tuple[int, int, int], int]], **_: object) -> list[int]:
+        asked.extend(end[1:] for end in ends)
+        return [0, 0]
+
+    monkeypatch.setattr(checkup, "apart", built)
+    source = dataclasses.replace(NO_IMAGES, name="birds", input_shape=(32, 32, 3), n_train=600, class_names=("a", "b"))
+    space_file = read_space("tiny", ["parameters.blocks=1"])
+
+    fashion, birds = check_up(space_file, lambda _: None), check_up(space_file, lambda _: None, source)
+
+    assert (birds.data, birds.input_shape, birds.n_classes, birds.n_train) == ("birds", (32, 32, 3), 2, 600)
+    assert asked[-2:] == [((32, 32, 3), 2)] * 2
+    assert birds.networks[0].values == fashion.networks[0].values
+    assert birds.networks[0].estimate.cost != fashion.networks[0].estimate.cost
+    assert birds.networks[2].estimate.refit_seconds < fashion.networks[2].estimate.refit_seconds / 50
 
 
 def test_nothing_is_called_refused_in_a_space_without_limits() -> None:
@@ -209,14 +289,15 @@ def looked_over() -> CheckUp:
 
 
 def test_a_look_over_a_space_builds_its_ends_and_names_what_never_happens(looked_over: CheckUp) -> None:
-    smallest, typical, largest = looked_over.networks
+    fewest, typical, most = looked_over.networks
+    sizes = [one.cost.parameters for one in draw(parse_space("mine", LIMITED).space) if one.cost and not one.refused]
 
-    assert smallest.built_parameters == smallest.estimate.cost.parameters
-    assert largest.built_parameters == largest.estimate.cost.parameters
+    assert [one.estimate.which for one in looked_over.networks] == ["fewest parameters", "typical", "most parameters"]
+    assert fewest.built_parameters == fewest.estimate.cost.parameters == min(sizes)
+    assert most.built_parameters == most.estimate.cost.parameters == max(sizes)
     assert typical.built_parameters is None
-    assert smallest.estimate.trial_seconds <= typical.estimate.trial_seconds < largest.estimate.trial_seconds
     assert looked_over.sampled == 200
-    assert looked_over.never_there == {"momentum": "flip is fixed at False, and would have to be True"}
+    assert looked_over.never_there == {"momentum": "flip is fixed at false, and would have to be true"}
     assert ("dense_units", "= 512") in [(one.name, one.part) for one in looked_over.always_refused]
     assert list(looked_over.refused_entries) == [1]
     assert not looked_over.good
@@ -235,9 +316,10 @@ def test_check_prints_sizes_seconds_and_remarks(tuner: Callable[..., Done], tmp_
     assert shown.code == 0, shown.err
     assert shown.out.startswith("mine.toml can be searched. 200 random configurations, ")
     for said in (
-        "smallest",
+        "fewest parameters",
         "typical",
-        "largest",
+        "most parameters",
+        "for fashion-mnist: 60,000 images of 28x28x1, 10 classes",
         "start_with entry 1 is refused",
         "dense_units = 512: refused in all of",
     ):

@@ -49,10 +49,16 @@ class EpochResult:
         """Return the figure that a search with this ``metric`` judges by."""
         return self.val_balanced_accuracy if metric == VAL_BALANCED_ACCURACY else self.val_accuracy
 
+    def figure(self, metric: str) -> float:
+        """Return the figure that a search judges by. Raises ValueError where there is none: it is no 0."""
+        if (judged := self.judged(metric)) is None:
+            raise ValueError(f"epoch {self.epoch} has no {METRICS[metric]}")
+        return judged
+
 
 def fold_values(curve: Sequence[EpochResult], epochs: int, metric: str = VAL_ACCURACY) -> list[float]:
     """Return the figure at the end of each fold that ``curve``, of ``epochs`` a fold, has whole."""
-    return [result.judged(metric) or 0.0 for result in curve[epochs - 1 :: epochs]]
+    return [result.figure(metric) for result in curve[epochs - 1 :: epochs]]
 
 
 def value_of(curve: Sequence[EpochResult], epochs: int, metric: str = VAL_ACCURACY) -> float:
@@ -61,7 +67,7 @@ def value_of(curve: Sequence[EpochResult], epochs: int, metric: str = VAL_ACCURA
     ``epochs`` are those of a fold; a trial on the constant split has one.
     """
     whole = fold_values(curve, epochs, metric)
-    return sum(whole) / len(whole) if whole else curve[-1].judged(metric) or 0.0
+    return sum(whole) / len(whole) if whole else curve[-1].figure(metric)
 
 
 OVERHEAD_MULTIPLY_ADDS = 2_500_000

@@ -266,7 +266,8 @@ def commit() -> str | None:
 
 def command_line() -> str:
     """Return the command as it can be typed again, without the path of the program and without passwords."""
-    return without_password(shlex.join(["tuner", *sys.argv[1:]]))
+    text = shlex.join(["tuner", *sys.argv[1:]])
+    return without_password(os.fsencode(text).decode("utf-8", "replace"))  # bytes that are no UTF-8 cannot be written
 
 
 def without_password(text: str) -> str:

@@ -74,9 +74,9 @@ def fetch(json: Json = False) -> None:
     Example: tuner data fetch
     """
     from tuner.console import screens
-    from tuner.data.sources import find
+    from tuner.data.sources import FASHION_MNIST, find
 
-    source = find(None, lambda text: None if json else screens.say(text))
+    source = find(FASHION_MNIST, lambda text: None if json else screens.say(text))
     if json:
         screens.print_json({"name": source.name, "folder": str(source.folder), "verified": source.verified})
     else:

@@ -50,8 +50,7 @@ def best(  # noqa: PLR0913  # every option is one parameter
     """
     from tuner.console import screens
     from tuner.export.away import Wanted, find, read_formats, take_away
-    from tuner.export.formats import CARD
-    from tuner.export.runtimes import LABELS
+    from tuner.export.formats import beside_models
     from tuner.runs import AGAIN, Outputs, disk_trouble_in_one_line
 
     outputs, wanted = Outputs.of(out, storage), Wanted(trial, ensemble, read_formats(format_))
@@ -62,15 +61,16 @@ def best(  # noqa: PLR0913  # every option is one parameter
                 known, found = find(outputs, study, wanted, interruption, observe)
         except KeyboardInterrupt:
             raise InterruptedByUser("Interrupted.", hint=AGAIN) from None
-    written = []
+    written, beside = [], []
     if export:
         with screens.working(quiet=silent) as tell:
             written = take_away(outputs, known, found, wanted, export, tell)
+        beside = beside_models(export)
     if json:
-        files = [str(one.path) for one in written] + [str(export / name) for name in (LABELS, CARD) if export]
+        files = [str(one.path) for one in written] + [str(export / name) for name in beside if export]
         screens.print_json({**found, "exported": files, "formats": [one.as_document() for one in written]})
     else:
-        screens.show_best(found, str(known.folder), written)
+        screens.show_best(found, str(known.folder), written, beside)
 
 
 def dashboard(  # noqa: PLR0913  # every option is one parameter

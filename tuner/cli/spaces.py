@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.options import Json, Set, complete_space
+from tuner.cli.options import Data, Json, Set, complete_space
 
 app = typer.Typer(invoke_without_command=True)
 Space = Annotated[
@@ -38,21 +38,24 @@ def list_spaces(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command()
-def show(space: Space, set_: Set = None, json: Json = False) -> None:
+def show(space: Space, set_: Set = None, data: Data = None, json: Json = False) -> None:
     """Draw a space: its parameters, conditions, limits and search defaults.
 
-    Of a hypermodel, what 20 builds of it ask for.
+    Of a hypermodel, what 20 builds of it ask for, for Fashion-MNIST's images or those of --data.
 
     Example: tuner spaces show cnn
     """
     from tuner.console import screens
-    from tuner.search.rehearsal import explored
+    from tuner.data.sources import find
+    from tuner.search.rehearsal import NO_IMAGES, explored
     from tuner.search.request import read_checked
 
     space_file = read_checked(space, tuple(set_ or ()))
     if space_file.space.hypermodel:
-        with screens.progress(quiet=json) as observe:
-            space_file, _ = explored(space_file, observe)
+        with screens.working(quiet=json or not screens.on_terminal()) as tell:
+            source = NO_IMAGES if data is None else find(data, tell)
+            tell(f"Building {space} with values of all kinds …")
+            space_file, _ = explored(space_file, tell, source)
     if json:
         screens.print_json(space_file.as_document())
     else:
@@ -60,19 +63,24 @@ def show(space: Space, set_: Set = None, json: Json = False) -> None:
 
 
 @app.command()
-def check(space: Space, set_: Set = None, json: Json = False) -> None:
-    """Check a space: plan 200 configurations, build the smallest and the largest, and name what never happens.
+def check(space: Space, data: Data = None, set_: Set = None, json: Json = False) -> None:
+    """Check a space: plan 200 configurations, build those with fewest and most parameters, and name what never happens.
 
-    A hypermodel is built 20 times.
+    A hypermodel is built 20 times. Fashion-MNIST itself is not needed.
 
     Example: tuner spaces check mine.toml
     """
     from tuner.console import screens
+    from tuner.data.sources import find
     from tuner.experiment.checkup import check_up
+    from tuner.search.rehearsal import NO_IMAGES
     from tuner.search.request import read_checked
 
-    with screens.progress(quiet=json) as observe:
-        found = check_up(read_checked(space, tuple(set_ or ())), observe)
+    space_file = read_checked(space, tuple(set_ or ()))
+    with screens.working(quiet=json or not screens.on_terminal()) as tell:
+        source = NO_IMAGES if data is None else find(data, tell)
+        tell(f"Looking {space} over …")
+        found = check_up(space_file, tell, source)
     if json:
         screens.print_json(found.as_document(space))
     else:

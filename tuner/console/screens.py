@@ -98,6 +98,11 @@ def working(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield say
 
 
+def on_terminal() -> bool:
+    """Tell whether somebody looks on."""
+    return _console().is_terminal
+
+
 def say(text: str) -> None:
     """Print one plain line."""
     print(text, flush=True)  # noqa: T201  # this is where printing happens
@@ -127,11 +132,11 @@ def show_result(report: Document, folder: str) -> None:
     tables.show_result(_console(), report, folder)
 
 
-def show_best(best: Document, folder: str, written: Sequence[Written]) -> None:
-    """Print a study's winner, and what was exported."""
+def show_best(best: Document, folder: str, written: Sequence[Written], beside: Sequence[str]) -> None:
+    """Print a study's winner, and what was exported, with what lies beside it."""
     tables.show_best(_console(), best, folder)
     if written:
-        tables.show_exported(_console(), written)
+        tables.show_exported(_console(), written, beside)
 
 
 def show_spaces(found: list[SpaceFile]) -> None:

@@ -11,7 +11,8 @@ from rich.tree import Tree
 
 from tuner.console.words import plain_table
 from tuner.reporting.sentences import duration as in_words
-from tuner.space.parameters import Parameter, Space, describe, describe_when
+from tuner.space.contents import written_seconds
+from tuner.space.parameters import Parameter, Space, describe, describe_when, written
 from tuner.space.reader import SpaceFile
 from tuner.space.settings import SearchSettings
 
@@ -45,8 +46,12 @@ def show_space(console: Console, space_file: SpaceFile) -> None:
     defaults = vars(SearchSettings())
     changed = {name: value for name, value in vars(space_file.settings).items() if value != defaults[name]}
     if changed:
-        tree.add("[bold]search[/] " + ", ".join(f"{name} {value}" for name, value in changed.items()))
+        if space_file.settings.time is not None:
+            changed["time"] = written_seconds(space_file.settings.time)
+        tree.add("[bold]search[/] " + ", ".join(f"{name} {escape(written(value))}" for name, value in changed.items()))
     console.print(tree)
+    for line in space_file.dropped:
+        console.print(f"[yellow]{escape(line)}.[/]", soft_wrap=True)
 
 
 def _grow(tree: Tree, space: Space) -> None:
@@ -77,8 +82,12 @@ def show_check(console: Console, name: str, found: CheckUp) -> None:
             in_words(one.estimate.trial_seconds), in_words(one.estimate.refit_seconds), built,
         )  # fmt: skip
     console.print(table)
+    height, width, channels = found.input_shape
     console.print(
-        f"The seconds are guessed for Fashion-MNIST; 'tuner search {escape(name)} --dry-run' says what a search takes."
+        f"Sizes, and seconds that are guessed, are for {escape(found.data)}: {found.n_train:,} images of "
+        f"{height}x{width}x{channels}, {found.n_classes} classes. --data names others; "
+        f"'tuner search {escape(name)} --dry-run' says what a search takes.",
+        soft_wrap=True,
     )
     for line in _remarks(found):
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
@@ -86,9 +95,11 @@ def show_check(console: Console, name: str, found: CheckUp) -> None:
 
 def _remarks(found: CheckUp) -> list[str]:
     """Return a line for each thing that never happens."""
-    lines = [f"{name} is never there: {why}." for name, why in found.never_there.items()]
+    lines = [f"{text}." for text in found.dropped]
+    lines += [f"{name} is never there: {why}." for name, why in found.never_there.items()]
     lines += [
-        f"{one.name} {one.part}: refused in all of {one.tries} random configurations each, e.g. {one.reason}."
+        f"{one.name} {one.part}: refused in all of {one.tries} random configurations each, "
+        f"even the nearest: {one.reason}."
         for one in found.always_refused
     ]
     return lines + [f"start_with entry {number} is refused: {why}." for number, why in found.refused_entries.items()]

@@ -25,6 +25,7 @@ from tuner.reporting.sentences import (
     data_sentence,
     headline,
     judged,
+    listed,
     of_commands,
     origin_sentence,
     p_of,
@@ -32,7 +33,7 @@ from tuner.reporting.sentences import (
     percent,
     spread,
     validation_word,
-    value_text,
+    value_rows,
 )
 from tuner.reporting.sentences import (
     duration as in_words,
@@ -91,7 +92,7 @@ def _reached(best: Document) -> str:
 
 def show_values(console: Console, best: Document) -> None:
     """Print the winner's values in three columns."""
-    cells = [f"[dim]{name}[/] {escape(value_text(value))}" for name, value in best["values"].items()]
+    cells = [f"[dim]{escape(name)}[/] {escape(value)}" for name, value in value_rows(best)]
     cells += [f"[dim]{name}[/] {best[name]:,}" for name in ("parameters", "multiply_adds") if best[name]]
     grid = Table.grid(padding=(0, 4, 0, 2))
     for start in range(0, len(cells), 3):
@@ -161,8 +162,8 @@ def show_forecast(console: Console, found: Forecast) -> None:
     )
 
 
-def show_exported(console: Console, written: Sequence[Written]) -> None:
-    """Print what was written, and how each file did when it was loaded again."""
+def show_exported(console: Console, written: Sequence[Written], beside: Sequence[str]) -> None:
+    """Print what was written, how each file did when it was loaded again, and which files lie beside them."""
     table = _table("wrote", "size", "as the Keras model", "an image alone", "in a batch")
     for one in written:
         alone, together = (
@@ -172,7 +173,7 @@ def show_exported(console: Console, written: Sequence[Written]) -> None:
         checked = "not checked: the images are not here" if one.agreement is None else percent(one.agreement)
         table.add_row(escape(one.path.name), f"{one.size / 1e6:.2f} MB", checked, alone, together)
     console.print(table)
-    console.print(f"They are in {escape(str(written[0].path.parent))}, with labels.json and model_card.md.")
+    console.print(f"They are in {escape(str(written[0].path.parent))}, with {listed(beside)}.")
 
 
 def show_studies(console: Console, rows: Sequence[StudyRow]) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.collected import Labelled
+from tuner.data.collected import Labelled, some
 from tuner.errors import DataError
 
 UNBALANCED = 5
 """A class of so many times another's images makes plain accuracy misleading."""
 DARK = 16
 """Where no pixel is brighter, the images were probably scaled to something else than 0 to 255."""
-MOST_NAMED = 3
 ENOUGH_TRAINING = 2
 """Images of a class: one that trains and one that validates. One more where a test set is held out."""
 
@@ -86,7 +85,7 @@ def _balance(train: Labelled, test: Labelled, class_names: Sequence[str]) -> lis
         )
     missing = np.flatnonzero(np.bincount(test.labels, minlength=len(class_names)) == 0)
     if len(missing):
-        names = _some([f"'{class_names[label]}'" for label in missing.tolist()])
+        names = some([f"'{class_names[label]}'" for label in missing.tolist()])
         found.append(f"{len(missing)} of the {len(class_names)} classes have no test image: {names}")
     return found
 
@@ -103,7 +102,7 @@ def _even_images(what: str, part: Labelled) -> list[str]:
     even = np.flatnonzero((flat.max(axis=1) == flat.min(axis=1)).all(axis=1))
     if not len(even):
         return []
-    return [f"{len(even):,} {what} image(s) are one even colour: {_some([part.name(int(index)) for index in even])}"]
+    return [f"{len(even):,} {what} image(s) are one even colour: {some([part.name(int(index)) for index in even])}"]
 
 
 def _duplicates(train: Labelled, test: Labelled) -> list[str]:
@@ -112,7 +111,7 @@ def _duplicates(train: Labelled, test: Labelled) -> list[str]:
     pairs = [(index, first[digest]) for index, digest in enumerate(digests(test.images)) if digest in first]
     if not pairs:
         return []
-    shown = _some([f"test {test.name(here)} is training {train.name(there)}" for here, there in pairs])
+    shown = some([f"test {test.name(here)} is training {train.name(there)}" for here, there in pairs])
     other = sum(test.labels[here] != train.labels[there] for here, there in pairs)
     labels = f", {other:,} of them under another label" if other else ""
     return [f"{len(pairs):,} of the {len(test.images):,} test images are also training images{labels}: {shown}"]
@@ -121,7 +120,3 @@ def _duplicates(train: Labelled, test: Labelled) -> list[str]:
 def digests(images: npt.NDArray[np.uint8]) -> list[bytes]:
     """Return a digest of each image's pixels."""
     return [hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(images)]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")

@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from tuner.errors import DataError
 
+AGAIN = "is it whole? copy or fetch it again"
 BLACK_TO_WHITE = 255
+HAIR = 1e-3
+"""What arithmetic may leave below 0 or above 1 of fractions of white."""
 SIZES = (8, 512)
 """Pixels along an edge that pictures can be brought to."""
 
@@ -63,6 +66,11 @@ class Wanted:
 AS_FOUND = Wanted()
 
 
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first of many names."""
+    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
+
+
 @contextlib.contextmanager
 def located(where: str) -> Iterator[None]:
     """Let a DataError that is raised inside begin with ``where``."""
@@ -80,8 +88,8 @@ def printable(path: Path) -> str:
 def as_pixels(arrays: dict[str, npt.NDArray[np.generic]]) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
     """Return arrays of pixels as uint8, and what was done with them. Raises DataError.
 
-    Numbers from 0 to 255 are rounded. Where none is above 1, they are taken for fractions of white. ``arrays`` are
-    by the names that an error calls them.
+    Numbers from 0 to 255 are rounded. Where none is above 1, give or take a HAIR, they are taken for fractions of
+    white. ``arrays`` are by the names that an error calls them.
     """
     scales = {name: _scale_of(name, array) for name, array in arrays.items()}
     if len(set(scales.values())) > 1:
@@ -111,11 +119,20 @@ def _scale_of(name: str, array: npt.NDArray[np.generic]) -> int:
             f"{name}: {count:,} image(s) have pixels that are no finite number, the first is image {first}",
             hint="leave them out, or mend what made them",
         )
-    if low < 0 or high > BLACK_TO_WHITE:
+    if low < -HAIR or high > BLACK_TO_WHITE + HAIR:
         raise DataError(
             f"{name}: pixels from {low:g} to {high:g}", hint="needed is 0 to 255, or 0 to 1: undo the normalisation"
         )
-    return BLACK_TO_WHITE if high <= 1 else 1
+    if high <= 1:
+        return BLACK_TO_WHITE
+    if high <= 2 and array.dtype.kind == "f" and bool((array != np.rint(array)).any()):  # noqa: PLR2004
+        if high > 1 + HAIR:
+            raise DataError(
+                f"{name}: pixels from {low:g} to {high:g}, neither 0 to 1 nor 0 to 255",
+                hint=f"clip them at 1, or divide all by {high:g}",
+            )
+        return BLACK_TO_WHITE
+    return 1
 
 
 def _rounded(array: npt.NDArray[np.generic], scale: int) -> npt.NDArray[np.uint8]:
@@ -125,5 +142,5 @@ def _rounded(array: npt.NDArray[np.generic], scale: int) -> npt.NDArray[np.uint8
         return array.astype(np.uint8)
     found = np.empty(array.shape, np.uint8)
     for index, image in enumerate(array):  # one by one: all at once would take four times the memory
-        found[index] = np.rint(image.astype(np.float32) * scale)
+        found[index] = np.rint(np.clip(image.astype(np.float32) * scale, 0, BLACK_TO_WHITE))
     return found

@@ -16,6 +16,7 @@ from tuner.data.store import cache_folder
 from tuner.errors import DataError
 
 DOWNLOAD_TIMEOUT_SECONDS = 300
+VERIFIED = "verified"
 _DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = (
@@ -77,7 +78,7 @@ def fetch(say: Callable[[str], None] = lambda _: None) -> Path:
         except (OSError, subprocess.SubprocessError) as error:
             problems.append(f"{what}: {_last_line(error)}")
             continue
-        if state_of(folder) == "verified":
+        if state_of(folder) == VERIFIED:
             return folder
         problems.append(f"{what}: {state_of(folder)}")
     raise DataError(
@@ -98,10 +99,12 @@ def state_of(folder: Path | None) -> str:
                 return f"{part} is not the published one"
     except (DataError, OSError) as error:
         return str(error)
-    return "verified"
+    return VERIFIED
 
 
 def _last_line(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer in {DOWNLOAD_TIMEOUT_SECONDS} s"
     output = getattr(error, "stderr", None) or str(error)
     return str(output.strip().splitlines()[-1]) if output.strip() else "failed"
 

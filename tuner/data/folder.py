@@ -135,7 +135,6 @@ def _checked(
     with located(str(folder)):
         check_fit(train, test)
         present = np.unique(train.labels)
-        check_numbered(present)
         names = class_names_of(present, named)
         check_known(test, present)
         check_classes(train, test, names)
@@ -172,13 +171,6 @@ def class_names_of(present: npt.NDArray[np.int64], named: Sequence[str] | None) 
     if len(set(names)) < len(names) or not all(names):
         raise DataError("two classes have the same name, or one has none", hint="a name of its own for each class")
     return names
-
-
-def check_numbered(present: npt.NDArray[np.int64]) -> None:
-    """Raise DataError when the labels that are ``present``, in their order, have gaps."""
-    if len(present) != present[-1] + 1:
-        some = ", ".join(map(str, present[:8].tolist()))
-        raise DataError(f"labels must be 0..n-1, there are {some}{', …' if len(present) > 8 else ''}")  # noqa: PLR2004
 
 
 def check_known(test: Labelled, present: npt.NDArray[np.int64]) -> None:

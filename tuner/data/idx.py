@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 TRAINING, TEST = PARTS[:2], PARTS[2:]
 _UBYTE, _INT = 8, 12
 _AS_INT = np.dtype(">i4")
+Pixel = TypeVar("Pixel", bound=np.generic)
 CHANNELS = (1, 3)
 """Of an image: grey, or red, green and blue."""
 
@@ -55,15 +57,19 @@ def parse_idx(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
 
 def parse_images(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     """Return the images in IDX bytes as (n, height, width, channels). Raises DataError."""
-    array = parse_idx(content, path)
+    return with_channels(parse_idx(content, path), str(path))
+
+
+def with_channels(array: npt.NDArray[Pixel], what: str) -> npt.NDArray[Pixel]:
+    """Return images as (n, height, width, channels); ``what`` an error calls them. Raises DataError."""
     if array.ndim == 3:  # noqa: PLR2004  # grey
         return array[..., None]
     if array.ndim == 4 and array.shape[3] in CHANNELS:  # noqa: PLR2004
         return array
-    raise DataError(
-        f"{path}: an array of {'x'.join(map(str, array.shape))} is no images",
-        hint="needed is (n, height, width), or (n, height, width, channels) with 1 or 3 channels",
-    )
+    hint = "needed is (n, height, width), or (n, height, width, channels) with 1 or 3 channels"
+    if array.ndim == 4 and array.shape[1] in CHANNELS:  # noqa: PLR2004
+        hint = "channels come last: .transpose(0, 2, 3, 1)"
+    raise DataError(f"{what}: an array of {'x'.join(map(str, array.shape))} is no images", hint=hint)
 
 
 def parse_labels(content: bytes, path: Path) -> npt.NDArray[np.int64]:

@@ -27,7 +27,7 @@ BRIGHT = 127
 FINE = 1024
 """Pixels along the longest edge that are enough to find an outline; averaging more of them takes noise away."""
 
-NEGATED = "bright background: negated, as the training images were; '--no-invert' keeps it"
+NEGATED = "bright background: negated, as the training images are on dark ones; '--no-invert' keeps it"
 LOOKS_INVERTED = "looks inverted (bright background, darker middle); '--invert' negates it"
 INVERTED_NOW = "looks inverted now (bright background, darker middle): leave '--invert' out"
 EMPTY = "one even colour: nothing to see"
@@ -95,7 +95,7 @@ def looks_inverted(pixels: npt.NDArray[np.uint8]) -> bool:
 
     No training image of Fashion-MNIST does, and every negated one does (the first 20,000 of them were counted).
     """
-    corner = float(np.median(_corners(pixels)))
+    corner = float(np.median(corners_of(pixels)))
     return corner > BRIGHT and float(pixels.mean()) < corner
 
 
@@ -111,7 +111,7 @@ class _Background:
 
 def _background(plain: Image.Image, width: int, height: int) -> _Background:
     small = plain.resize((width, height), Image.Resampling.BOX)
-    corners = _corners(_pixels(small)).astype(np.int64)
+    corners = corners_of(_pixels(small)).astype(np.int64)
     colour = np.median(corners, axis=0).round().astype(np.int64)
     one = Image.new(plain.mode, (1, 1), tuple(colour.tolist())).convert("L")
     return _Background(
@@ -171,7 +171,7 @@ def _on_background(plain: Image.Image, *, invert: bool | None) -> Image.Image:
     if plain.mode not in ("LA", "RGBA"):
         return plain
     alpha, colours = plain.getchannel("A"), plain.convert(plain.mode[:-1])
-    corners = _corners(_pixels(plain))
+    corners = corners_of(_pixels(plain))
     level: tuple[int, ...]
     if (corners[:, -1] == 255).all():  # noqa: PLR2004  # opaque
         level = tuple(np.median(corners[:, :-1], axis=0).round().astype(int).tolist())
@@ -197,5 +197,6 @@ def _pixels(plain: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(plain, np.uint8).reshape(plain.height, plain.width, -1)
 
 
-def _corners(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def corners_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the four corners of (height, width, ...)."""
     return pixels[[0, 0, -1, -1], [0, -1, 0, -1]]

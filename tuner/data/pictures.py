@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from tuner.data.collected import SIZES, Collected, Labelled, Wanted, printable
+from tuner.data.collected import AGAIN, SIZES, Collected, Labelled, Wanted, printable, some
 from tuner.data.images import fit_whole
 from tuner.data.reading import FORMATS, decode
 from tuner.errors import DataError
 from tuner.runs import cores
 
 SUFFIXES = re.compile(r"\.(png|jpe?g|gif|webp|bmp)$", re.IGNORECASE)
+OTHER_SUFFIXES = re.compile(r"\.(tiff?|jfif|jpe|jp2|hei[cf]|avif|ppm|pgm|svg|ico|tga|psd|dng)$", re.IGNORECASE)
+"""Pictures, which are not read."""
 TRAINING, TEST = ("train", "training"), ("test", "testing")
 VALIDATION = ("val", "valid", "validation")
 LONGEST_EDGE = 64
@@ -49,6 +51,19 @@ class Layout:
         return [path for path, _ in (*self.train, *(self.test or ()))]
 
 
+def has_classes(folder: Path) -> bool:
+    """Tell whether a folder has class folders with pictures in them, of its own or in ``train/``."""
+    train = _training_folder(folder)
+    filled = [path for path in _folders(train or folder) if _pictures(path)]
+    return len(filled) > (0 if train else 1)  # one alone may be anything, beside tables
+
+
+def _training_folder(folder: Path) -> Path | None:
+    """Return the folder of the training images, when there is one with class folders in it."""
+    by_name = {path.name.lower(): path for path in _folders(folder)}
+    return next((by_name[name] for name in TRAINING if name in by_name and _folders(by_name[name])), None)
+
+
 def find_layout(folder: Path) -> Layout | None:
     """Return the classes of a folder and their pictures; None where it has no folders. Raises DataError.
 
@@ -56,8 +71,7 @@ def find_layout(folder: Path) -> Layout | None:
     """
     inside = _folders(folder)
     by_name = {path.name.lower(): path for path in inside}
-    train = next((by_name[name] for name in TRAINING if name in by_name and _folders(by_name[name])), None)
-    test, notes = None, []
+    train, test, notes = _training_folder(folder), None, []
     if train is not None:
         test = next((by_name[name] for name in TEST if name in by_name), None)
         others = [path.name for path in inside if path not in (train, test)]
@@ -70,6 +84,11 @@ def find_layout(folder: Path) -> Layout | None:
     classes, pictures, loose = _classes(train or folder)
     if loose:
         notes.append(f"{loose:,} picture(s) in no class folder are left out")
+    if unread := [path for place in (train or folder, test) if place for path in _pictures(place, OTHER_SUFFIXES)]:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
+        notes.append(f"{len(unread):,} picture(s) of formats that are not read are left out: {kinds}")
+    if tables := sorted(path.name for path in folder.glob("*.[cC][sS][vV]")):
+        notes.append(f"{some([printable(Path(name)) for name in tables])} is left out: the folders are the classes")
     tested = None
     if test is not None and not _folders(test):
         notes.append(f"{test.name}/ has no class folders, so it is no test set")
@@ -106,7 +125,7 @@ def _tested(folder: Path, classes: Sequence[str]) -> tuple[tuple[Path, int], ...
     return tuple((one, classes.index(path.name)) for path, pictures in found.items() for one in pictures)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, suffixes: re.Pattern[str] = SUFFIXES) -> list[Path]:
     found = []
 
     def unreadable(error: OSError) -> None:
@@ -114,7 +133,7 @@ def _pictures(folder: Path) -> list[Path]:
 
     for where, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(where, name) for name in names if SUFFIXES.search(name) and not name.startswith(".")]
+        found += [Path(where, name) for name in names if suffixes.search(name) and not name.startswith(".")]
     return sorted(found)
 
 
@@ -146,7 +165,7 @@ def collect(layout: Layout, wanted: Wanted) -> Collected:
         if len(heads) * height * width * channels > MOST_BYTES:
             raise DataError(
                 f"{len(heads):,} pictures of {height}x{width}x{channels} are more than {MOST_BYTES >> 30} GiB",
-                hint=f"a smaller size: --data {layout.folder}:32",
+                hint=f"a smaller size: --data {printable(layout.folder)}:32",
             )
         images = np.empty((len(heads), height, width, channels), np.uint8)
         _raise_first(list(pool.map(lambda k: _fill(images, k, layout.paths[k]), range(len(heads)))))
@@ -157,7 +176,8 @@ def collect(layout: Layout, wanted: Wanted) -> Collected:
     test = None if layout.test is None else Labelled(images[split:], labels[split:], names[split:])
     notes = [*layout.notes, f"the pictures are brought to {height}x{width}, {'grey' if channels == 1 else 'in colour'}"]
     if wanted.channels is None and channels > 1 and _all_grey(images):
-        notes.append(f"all of them are grey, though kept in colours: --data {layout.folder.name}:grey is quicker")
+        again = f"{printable(layout.folder)}{':{}x{}'.format(*wanted.size) if wanted.size else ''}:grey"
+        notes.append(f"all of them are grey, though kept in colours: --data {again} is quicker")
     return Collected(train, test, tuple(printable(Path(name)) for name in layout.classes), tuple(notes))
 
 
@@ -179,7 +199,7 @@ def _head(path: Path) -> _Head | DataError:
             decode(path)
         except DataError as error:
             return error
-        return DataError(f"{path}: damaged", hint="is it whole? copy or fetch it again")
+        return DataError(f"{path}: damaged", hint=AGAIN)
 
 
 def _fill(images: npt.NDArray[np.uint8], place: int, path: Path) -> DataError | None:

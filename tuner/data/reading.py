@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tuner.data.collected import printable
+from tuner.data.collected import AGAIN, printable
 from tuner.data.idx import parse_idx
 from tuner.data.images import FINE
 from tuner.errors import DataError
@@ -34,7 +34,6 @@ ARRAY_BYTES = 1 << 30
 """In one array, which has to fit into memory: 1.3 million images of 28x28."""
 SPARE_BYTES = 1 << 20
 """Read beyond what an IDX file promises, to tell how much is too much; a gzipped one may go on for ever."""
-AGAIN = "is it whole? copy or fetch it again"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuner.data import tables
 from tuner.data.collected import AS_FOUND, SIZES, Collected, Labelled, Wanted, printable
-from tuner.data.fetching import KERAS_SETS, debian_folder, fetch, keras_folder, save_keras_set, state_of
+from tuner.data.fetching import KERAS_SETS, VERIFIED, debian_folder, fetch, keras_folder, save_keras_set, state_of
 from tuner.data.folder import FASHION_CLASSES, FASHION_MNIST, LABELS_FILE, Source, open_folder, read_names
 from tuner.data.idx import PARTS, TEST, TRAINING, has_part, parse_images, parse_labels, read_bytes
 from tuner.data.store import Origin, cache_folder, in_one_form, store_folder
@@ -26,6 +26,8 @@ __all__ = ["FASHION_CLASSES", "FASHION_MNIST", "Place", "Source", "find", "named
 KINDS = "four IDX files, an .npz, CSV tables, class folders of pictures, or keras:NAME"
 _SUFFIX = re.compile(r"^(.+):(\d+(?:x\d+)?|gr[ea]y|colou?r|rgb)$", re.IGNORECASE)
 _KERAS = "keras:"
+LONGEST_SHOWN = 200
+"""Characters of a path in an error."""
 _DOWNLOADED_ONCE = "'tuner data check' loads it"
 
 
@@ -51,26 +53,30 @@ class Asked:
 
 
 def find(data: str | None, say: Callable[[str], None] = lambda _: None, *, download: bool = True) -> Source:
-    """Return the images that ``data`` names; Fashion-MNIST when it is None or that name.
+    """Return the images that ``data`` names; those of TUNER_DATA when it is None, or else Fashion-MNIST.
 
-    ``data`` is a folder, a file, two tables with a comma between them, or ``keras:NAME``; behind a folder of pictures
-    ``:32``, ``:24x32`` (height and width) or ``:grey`` say how they are wanted. Fashion-MNIST is looked for in
-    :func:`places` and downloaded when it is nowhere. ``say`` hears what takes time. Raises DataError.
+    ``data`` is ``fashion-mnist``, a folder, a file, two tables with a comma between them, or ``keras:NAME``; behind a
+    folder of pictures ``:32``, ``:24x32`` (height and width) or ``:grey`` say how they are wanted. Fashion-MNIST is
+    looked for in :func:`places` and downloaded when it is nowhere. ``say`` hears what takes time. Raises DataError.
     """
-    data = os.environ.get("TUNER_DATA") or data if data in (None, FASHION_MNIST) else data
-    if data in (None, FASHION_MNIST):
+    data = data or os.environ.get("TUNER_DATA") or FASHION_MNIST
+    if data == FASHION_MNIST:
         return _fashion(say, download=download)
     asked = read(data)
     if asked.keras is not None:
         return _from_keras(asked.keras, say, download=download)
     first = asked.paths[0]
     for path in asked.paths:
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder", hint=f"--data takes {KINDS}")
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{path}: no such file or folder", hint=f"--data takes {KINDS}") from None
+        except OSError as error:
+            raise DataError(f"{_shortened(path)}: cannot be read: {error.strerror}", hint="check its name") from None
     if not first.is_dir():
         _refuse_wanted(asked)
     if len(asked.paths) > 1:
-        return in_one_form(_tables(first.stem, asked.paths[0], asked.paths[1], asked=True), say)
+        return in_one_form(_tables(printable(Path(first.stem)), *asked.paths, asked=True), say)
     return _in_folder(asked, say) if first.is_dir() else in_one_form(_file(first), say)
 
 
@@ -82,8 +88,10 @@ def read(data: str) -> Asked:
             raise DataError(f"{data}: there is no such data set", hint=f"there are: {', '.join(KERAS_SETS)}")
         return Asked((), keras=name)
     size, channels, rest = None, None, data
-    while not Path(rest).exists() and (match := _SUFFIX.match(rest)):
+    while not os.path.exists(rest) and (match := _SUFFIX.match(rest)):  # noqa: PTH110  # Path's raises of long names
         rest, word = match[1], match[2].lower()
+        if (size if word[0].isdigit() else channels) is not None:
+            raise DataError(f"{data}: two sizes, or grey and in colour", hint="photos:32:grey says each once")
         if word[0].isdigit():
             size = tuple(int(edge) for edge in (word.split("x") * 2)[:2])
         else:
@@ -91,16 +99,35 @@ def read(data: str) -> Asked:
     if size and not all(SIZES[0] <= edge <= SIZES[1] for edge in size):
         raise DataError(f"{data}: pictures of {size[0]}x{size[1]}", hint="from 8 to 512 pixels an edge")
     wanted = Wanted((size[0], size[1]) if size else None, channels)
-    names = rest.split(",") if "," in rest and not Path(rest).exists() else [rest]
-    if len(names) > 2 or not all(names):  # noqa: PLR2004
-        raise DataError(f"{data}: not one place, or two tables", hint="--data train.csv,test.csv")
-    return Asked(tuple(Path(name) for name in names), wanted, data[len(rest) :])
+    return Asked(tuple(Path(name) for name in _places_of(rest)), wanted, data[len(rest) :])
+
+
+def _places_of(text: str) -> list[str]:
+    """Return the one place, or the two tables with a comma between them; a name may have commas of its own."""
+    if "," not in text or os.path.exists(text):  # noqa: PTH110
+        return [text]
+    pairs = [[text[: comma.start()], text[comma.end() :]] for comma in re.finditer(",", text)]
+    there = [pair for pair in pairs if all(map(os.path.exists, pair))]
+    if not there and (len(pairs) > 1 or not all(pairs[0])):
+        raise DataError(f"{text}: not one place, or two tables", hint="--data train.csv,test.csv")
+    return (there or pairs)[0]
+
+
+def _shortened(path: Path) -> str:
+    return str(path) if len(str(path)) < LONGEST_SHOWN else f"{str(path)[:LONGEST_SHOWN]}…"
 
 
 def named(data: str | None) -> str | None:
-    """Return ``data`` as it means the same from any folder; None for Fashion-MNIST, wherever it lies."""
-    if data in (None, FASHION_MNIST):
-        return None
+    """Return ``data`` as it means the same from any folder and whatever TUNER_DATA is then: what a study keeps.
+
+    Fashion-MNIST is its name, wherever it lies.
+    """
+    if data is None:
+        data = os.environ.get("TUNER_DATA") or FASHION_MNIST
+        if _idx_in(data) and state_of(Path(data)) == VERIFIED:
+            return FASHION_MNIST
+    if data == FASHION_MNIST:
+        return FASHION_MNIST
     asked = read(data)
     if asked.keras is not None:
         return f"{_KERAS}{asked.keras}"
@@ -111,24 +138,44 @@ def short_name(data: str | None) -> str:
     """Return what a report calls the images of a study, where they are not there to tell."""
     if data is None:
         return FASHION_MNIST
-    return data if data.startswith(_KERAS) else Path(data.partition(",")[0]).name
+    return data if data.startswith(_KERAS) else printable(Path(Path(data.partition(",/")[0]).name))
 
 
 def places() -> list[Place]:
     """Look for Fashion-MNIST everywhere it may lie, in the order of preference; nothing is downloaded."""
-    named_folder = os.environ.get("TUNER_DATA")
     folders = [
-        ("the folder in TUNER_DATA", Path(named_folder) if named_folder else None),
         ("Keras's cache", keras_folder() / FASHION_MNIST),
         ("Debian's dataset-fashion-mnist", debian_folder()),
         ("tuner's cache", cache_folder() / FASHION_MNIST),
     ]
-    return [Place(what, folder, state_of(folder)) for what, folder in folders]
+    return [_in_variable(), *(Place(what, folder, state_of(folder)) for what, folder in folders)]
+
+
+def _in_variable() -> Place:
+    """Return what TUNER_DATA names: a folder that may hold Fashion-MNIST, or images of one's own."""
+    what, data = "the folder in TUNER_DATA", os.environ.get("TUNER_DATA")
+    if not data or _idx_in(data):
+        folder = Path(data) if data else None
+        return Place(what, folder, state_of(folder))
+    try:
+        asked = read(data)
+    except DataError as error:
+        return Place(what, None, str(error))
+    there = asked.keras is not None or all(map(os.path.exists, asked.paths))
+    return Place(what, Path(data), "own images: 'tuner data check' looks at them" if there else "not there")
+
+
+def _idx_in(data: str) -> bool:
+    """Tell whether ``data`` is a folder that has IDX files."""
+    try:
+        return any(has_part(Path(data), part) for part in PARTS)
+    except OSError:
+        return False
 
 
 def _fashion(say: Callable[[str], None], *, download: bool) -> Source:
     for place in places():
-        if place.found == "verified" and place.folder:
+        if place.found == VERIFIED and place.folder:
             return open_folder(place.folder)
     if not download:
         raise DataError("Fashion-MNIST is not on this machine", hint="'tuner data fetch' downloads it")
@@ -154,18 +201,30 @@ def _from_keras(name: str, say: Callable[[str], None], *, download: bool) -> Sou
 
 
 def _in_folder(asked: Asked, say: Callable[[str], None]) -> Source:
-    folder = asked.paths[0]
-    if any(has_part(folder, part) for part in PARTS):
-        _refuse_wanted(asked)
-        return _idx(folder, say)
+    folder, found = asked.paths[0], None
     try:
-        found = tables.find_tables(folder)
-        origin = _tables(folder.resolve().name, *found, asked=False) if found else _pictures(folder, asked.wanted)
+        has_idx = any(has_part(folder, part) for part in PARTS)
+        if not has_idx and not _has_classes(folder):
+            found = tables.find_tables(folder)
+        if has_idx or found:
+            _refuse_wanted(asked)
+        if has_idx:
+            origin = None
+        elif found:
+            origin = _tables(_called(folder), *found, asked=False)
+        else:
+            origin = _pictures(folder, asked.wanted)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}", hint="check its permissions") from None
-    if found:
-        _refuse_wanted(asked)
-    return in_one_form(origin, say)
+    return in_one_form(origin, say) if origin else _idx(folder, say)
+
+
+def _has_classes(folder: Path) -> bool:
+    if not any(path.is_dir() for path in folder.iterdir()):
+        return False
+    from tuner.data import pictures  # a search of arrays loads no Pillow
+
+    return pictures.has_classes(folder)
 
 
 def _pictures(folder: Path, wanted: Wanted) -> Origin:
@@ -175,12 +234,16 @@ def _pictures(folder: Path, wanted: Wanted) -> Origin:
     if layout is None:
         raise DataError(f"{folder}: no images in this folder", hint=f"--data takes {KINDS}")
     return Origin(
-        printable(Path(folder.resolve().name)),
+        _called(folder),
         "pictures",
         printable(folder),
         lambda: [wanted.size, wanted.channels, pictures.fingerprint(layout)],
         lambda: pictures.collect(layout, wanted),
     )
+
+
+def _called(folder: Path) -> str:
+    return printable(Path(folder.resolve().name))
 
 
 def _refuse_wanted(asked: Asked) -> None:
@@ -210,7 +273,7 @@ def _idx(folder: Path, say: Callable[[str], None]) -> Source:
         parts = PARTS if tested else TRAINING
         return [[part, hashlib.sha256(read_bytes(folder, part)).hexdigest()] for part in parts] + _names_beside(folder)
 
-    return in_one_form(Origin(folder.resolve().name, "idx", str(folder), fingerprint, collect), say)
+    return in_one_form(Origin(_called(folder), "idx", str(folder), fingerprint, collect), say)
 
 
 def _tables(name: str, train: Path, test: Path | None, *, asked: bool) -> Origin:
@@ -225,11 +288,12 @@ def _tables(name: str, train: Path, test: Path | None, *, asked: bool) -> Origin
 
 
 def _file(path: Path) -> Origin:
+    stem = printable(Path(path.stem))
     match path.suffix.lower():
         case ".npz":
-            return Origin(path.stem, "npz", str(path), lambda: [_digest_of(path)], partial(tables.read_npz, path))
+            return Origin(stem, "npz", str(path), lambda: [_digest_of(path)], partial(tables.read_npz, path))
         case ".csv":
-            return _tables(path.stem, path, None, asked=True)
+            return _tables(stem, path, None, asked=True)
         case _:
             raise DataError(f"{path}: neither an .npz nor a .csv", hint=f"--data takes {KINDS}")
 

@@ -71,6 +71,22 @@ def read_images(source: Source, cut: Cut = SPLIT) -> Images:
     return Images(pixels[train], labels[train], pixels[val], labels[val], len(source.class_names), _scale(pixels))
 
 
+def check_cut(source: Source, folds: int, train_images: int | None) -> None:
+    """Raise DataError when a fold would lack a class to validate, or a part of the images a class to train."""
+    counts, names = source.train_class_counts, source.class_names
+    least = min(counts, default=0)
+    if folds > 1 and least < folds:
+        raise DataError(
+            f"search.folds = {folds}, but class '{names[counts.index(least)]}' has {least} training image(s)",
+            hint=f"at most {least}, so that each fold validates every class",
+        )
+    if train_images is not None and train_images < len(names):
+        raise DataError(
+            f"search.train_images = {train_images}, but there are {len(names)} classes",
+            hint="one image of each at least",
+        )
+
+
 def validation_images(source: Source) -> int:
     """Return how many images of the training file validate on the constant split."""
     return sum(max(1, round(count * VALIDATION_SHARE)) for count in source.train_class_counts)
@@ -102,16 +118,21 @@ def fold_indices(
 
 
 def part_of(train: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Return ``count`` of the indices ``train``, each class in its proportion."""
+    """Return ``count`` of the indices ``train``, each class in its proportion, and at least one image of each."""
     if count > len(train):
         raise DataError(f"search.train_images = {count}, but the split has {len(train)}", hint="lower it, or drop it")
     order = np.random.default_rng([SPLIT_SEED, 1 << 20]).permutation(train)
     # Rank of each image within its class, as a fraction: the lowest fractions of all classes make an even part.
-    fraction = np.empty(len(order))
+    fraction, firsts = np.empty(len(order)), []
     for label in np.unique(labels[order]):
         members = np.flatnonzero(labels[order] == label)
         fraction[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(order[np.argsort(fraction, kind="stable")[:count]])
+        firsts.append(members[0])
+    chosen = np.argsort(fraction, kind="stable")[:count]
+    if not np.isin(firsts, chosen).all():  # of unbalanced classes the small ones would be missing
+        fraction[firsts] = 0
+        chosen = np.argsort(fraction, kind="stable")[:count]
+    return np.sort(order[chosen])
 
 
 def _scale(images: npt.NDArray[np.uint8]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +159,7 @@ def _prepared(origin: Origin, found: Collected) -> tuple[Labelled, Labelled, Kno
     test = None if found.test is None else numbered(found.test)
     check_classes(train, test, names)
     if test is None:
-        train, test = hold_out(train)
+        train, test = hold_out(train, names)
         notes.append(
             f"there is no test set: {len(test.labels):,} of {len(train.labels) + len(test.labels):,} images are held "
             "out, every class in its proportion"
@@ -176,7 +176,7 @@ def _prepared(origin: Origin, found: Collected) -> tuple[Labelled, Labelled, Kno
     return train, test, known
 
 
-def hold_out(whole: Labelled) -> tuple[Labelled, Labelled]:
+def hold_out(whole: Labelled, class_names: Sequence[str]) -> tuple[Labelled, Labelled]:
     """Return training and test images: a sixth of each class is test, the same for ever, equal pictures together."""
     by_content = digests(whole.images)
     chosen: list[int] = []
@@ -194,7 +194,7 @@ def hold_out(whole: Labelled) -> tuple[Labelled, Labelled]:
                 taken += len(alike[place])
         if not taken:
             raise DataError(
-                f"class {label} has only copies of one image: no test image can be held out",
+                f"class '{class_names[label]}' has only copies of one image: no test image can be held out",
                 hint="add images, or leave the class out",
             )
     test = np.sort(np.array(chosen, np.int64))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import re
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.collected import Collected, Labelled, as_pixels, located
-from tuner.data.idx import CHANNELS
+from tuner.data.collected import AGAIN, Collected, Labelled, as_pixels, located
+from tuner.data.idx import CHANNELS, with_channels
 from tuner.errors import DataError
 from tuner.runs import DAMAGED
 
@@ -22,9 +24,10 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 NAMES = "class_names"
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 """How a header calls the labels, wherever they stand; without a header they stand first."""
+ID_COLUMNS = ("id", "imageid", "image_id", "unnamed: 0", "")
+"""How a header calls the images' numbers, which are no pixels; pandas' index has no name."""
 MOST_BYTES = 8 << 30
 """Of one array in an .npz: more is a damaged header, or does not fit into memory."""
-AGAIN = "is it whole? copy or fetch it again"
 
 
 def read_npz(path: Path) -> Collected:
@@ -41,11 +44,11 @@ def read_npz(path: Path) -> Collected:
         raise DataError(f"{path}: {' and '.join(missing)} missing", hint=f"it holds {holds}")
     kinds = ["train", "test"] if "x_test" in arrays else ["train"]
     with located(str(path)):
-        pixels, notes = as_pixels({f"x_{kind}": _shaped(f"x_{kind}", arrays[f"x_{kind}"]) for kind in kinds})
+        pixels, notes = as_pixels({f"x_{kind}": with_channels(arrays[f"x_{kind}"], f"x_{kind}") for kind in kinds})
         names = _texts(arrays[NAMES]) if NAMES in arrays else None
-        labels, named = _labels([arrays[f"y_{kind}"] for kind in kinds])
+        labels, names = _labels([arrays[f"y_{kind}"] for kind in kinds], names)
         parts = [Labelled(images, y) for images, y in zip(pixels, labels, strict=True)]
-    return Collected(parts[0], parts[1] if len(parts) > 1 else None, names or named, tuple(notes))
+    return Collected(parts[0], parts[1] if len(parts) > 1 else None, names, tuple(notes))
 
 
 def _load(path: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -70,20 +73,13 @@ def _load(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         raise DataError(f"{path}: damaged, or not an .npz of arrays: {said}", hint=AGAIN) from None
 
 
-def _shaped(name: str, images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    if images.ndim == 3:  # noqa: PLR2004  # grey
-        return images[..., None]
-    if images.ndim == 4 and images.shape[3] in CHANNELS:  # noqa: PLR2004
-        return images
-    shape = "x".join(map(str, images.shape))
-    hint = "needed is (n, height, width), or (n, height, width, channels) with 1 or 3 channels"
-    if images.ndim == 4 and images.shape[1] in CHANNELS:  # noqa: PLR2004
-        hint = f"channels come last: {name}.transpose(0, 2, 3, 1)"
-    raise DataError(f"{name}: an array of {shape} is no images", hint=hint)
+def _labels(
+    found: Sequence[npt.NDArray[np.generic]], names: tuple[str, ...] | None
+) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...] | None]:
+    """Return labels as numbers, and the classes' names.
 
-
-def _labels(found: Sequence[npt.NDArray[np.generic]]) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...] | None]:
-    """Return labels as numbers; where they are words, the words of the first array in their order are the classes."""
+    Where labels are words, they are the names: in the order of ``names``, or else in their own.
+    """
     flat = []
     for name, array in zip(("y_train", "y_test"), found, strict=False):
         if array.ndim == 2 and array.shape[1] > 1:  # noqa: PLR2004
@@ -93,11 +89,18 @@ def _labels(found: Sequence[npt.NDArray[np.generic]]) -> tuple[list[npt.NDArray[
         flat.append(array.reshape(-1))
     if flat[0].dtype.kind in "US":
         words = sorted(set(_texts(flat[0])))
+        if names is not None:
+            if odd := sorted(set(words) ^ set(names)):
+                where = (NAMES, "y_train") if odd[0] in names else ("y_train", NAMES)
+                raise DataError(
+                    f"{where[0]} has '{odd[0]}', which {where[1]} has not", hint=f"leave {NAMES} out: labels are words"
+                )
+            words = list(names)
         number = {word: place for place, word in enumerate(words)}
         if unknown := sorted(set(_texts(flat[-1])) - set(words)):
             raise DataError(f"y_test: the class '{unknown[0]}' is not in y_train")
         return [np.array([number[word] for word in _texts(one)], np.int64) for one in flat], tuple(words)
-    return [whole_numbers(name, one) for name, one in zip(("y_train", "y_test"), flat, strict=False)], None
+    return [whole_numbers(name, one) for name, one in zip(("y_train", "y_test"), flat, strict=False)], names
 
 
 def whole_numbers(name: str, labels: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
@@ -124,7 +127,7 @@ def find_tables(folder: Path) -> tuple[Path, Path | None] | None:
     train, test = ([path for path in files if word in path.name.lower()] for word in ("train", "test"))
     if len(train) == 1 and len(test) < 2:  # noqa: PLR2004
         return train[0], test[0] if test else None
-    if not files or any(path.is_dir() for path in folder.iterdir()):  # pictures, with a table of something beside them
+    if not files:
         return None
     if len(files) == 1:
         return files[0], None
@@ -139,35 +142,41 @@ def read_tables(train: Path, test: Path | None, *, asked: bool) -> Collected:
 
     A test table without labels, as a competition has it, is left out, unless it was ``asked`` for by name.
     """
-    rows, labels = _read_table(train)
-    if labels is None:
+    first = _read_table(train)
+    if first.labels is None:
         raise DataError(f"{train}: there is no column of labels", hint="needed is the label, then the pixels of a row")
-    tables, notes = {train.name: (rows, labels)}, []
+    tables, notes = {train: (first.pixels, first.labels)}, []
     if test is not None:
-        test_rows, test_labels = _read_table(test, pixels=rows.shape[1])
-        if test_labels is not None:
-            tables[test.name] = test_rows, test_labels
+        other = _read_table(test, like=first)
+        if other.labels is not None:
+            tables[test] = other.pixels, other.labels
         elif asked:
             raise DataError(
                 f"{test}: there is no column of labels", hint="leave it out: a test set is then held out of the other"
             )
         else:
             notes.append(f"{test.name} has no labels, so it is no test set")
-    with located(str(train.parent)):
-        pixels, made = as_pixels({name: table for name, (table, _) in tables.items()})
-    whole = {name for name, (table, _) in tables.items() if (table == np.rint(table)).all()}
-    notes += [note for note in made if note.split(":")[0] not in whole or "times" in note]
+    pixels, made = as_pixels({str(path): table for path, (table, _) in tables.items()})
     parts = []
-    for path, images, (_, given) in zip((train, test), pixels, tables.values(), strict=False):
-        name = str(path)
-        parts.append(Labelled(_squared(name, images), whole_numbers(name, given)))
+    for (path, (table, given)), images, note in zip(tables.items(), pixels, made, strict=True):
+        if "times" in note or not (table == np.rint(table)).all():
+            notes.append(f"{path.name}{note.removeprefix(str(path))}")
+        parts.append(Labelled(_squared(str(path), images), whole_numbers(str(path), given)))
     return Collected(parts[0], parts[1] if len(parts) > 1 else None, None, tuple(notes))
 
 
-def _read_table(
-    path: Path, pixels: int | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Return the pixels (n, pixels) and the labels of a table; none where it has no column of them."""
+@dataclass(frozen=True)
+class _Table:
+    pixels: npt.NDArray[np.float32]
+    """(n, pixels)"""
+    labels: npt.NDArray[np.float32] | None
+    """None where it has no column of them."""
+    named: bool
+    """Its header names that column."""
+
+
+def _read_table(path: Path, like: _Table | None = None) -> _Table:
+    """Return a table; a test table is ``like`` the training table."""
     header = _header(path)
     try:
         with warnings.catch_warnings():
@@ -180,20 +189,30 @@ def _read_table(
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", hint=AGAIN) from None
     except ValueError as error:
-        raise DataError(f"{path}: {_where(str(error), bool(header))}", hint="a row is a label and its pixels") from None
+        said = _where(str(error), path, headed=bool(header))
+        raise DataError(f"{path}: {said}", hint="a row is a label and its pixels") from None
     if not table.size:
         raise DataError(f"{path}: there are no rows", hint=AGAIN)
+    if header and len(header) != table.shape[1]:
+        raise DataError(
+            f"{path}: the header has {len(header)} columns, the rows {table.shape[1]}", hint="a name for each column"
+        )
     lower = [name.strip().lower() for name in header]
-    column = next((lower.index(name) for name in LABEL_COLUMNS if name in lower), 0)
+    numbers = [place for place, name in enumerate(lower) if name in ID_COLUMNS]
+    table, lower = np.delete(table, numbers, axis=1), [name for name in lower if name not in ID_COLUMNS]
+    column = next((lower.index(name) for name in LABEL_COLUMNS if name in lower), None)
     count = table.shape[1]
-    only_pixels = count == pixels or (_shape_of(count) is not None and _shape_of(count - 1) is None)
-    if only_pixels and not any(name in lower for name in LABEL_COLUMNS):
-        return table, None
-    return np.delete(table, column, axis=1), table[:, column]
+    if column is None and (
+        (like is not None and (count == like.pixels.shape[1] or (like.named and bool(header))))
+        or (_shape_of(count) is not None and _shape_of(count - 1) is None)
+    ):
+        return _Table(table, None, named=False)
+    place = column or 0
+    return _Table(np.delete(table, place, axis=1), table[:, place], named=column is not None)
 
 
 def _header(path: Path) -> list[str]:
-    """Return the names in the first row, or nothing when it is a row of numbers."""
+    """Return the names in the first row, or nothing when it is a row of numbers. Raises DataError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
@@ -201,22 +220,34 @@ def _header(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read: {error}", hint="needed is text, with commas") from None
     if not first:
         raise DataError(f"{path}: the file is empty", hint=AGAIN)
+    if len(first) == 1 and (other := re.search(r"[;\t|]", first[0])):
+        mark = "tabs" if other[0] == "\t" else f"'{other[0]}'"
+        raise DataError(f"{path}: its columns are apart by {mark}", hint="needed are commas")
     try:
-        [float(cell) for cell in first]
+        numbers = [float(cell) for cell in first]
     except ValueError:
         return first
-    return []
+    return first if numbers == list(range(len(first))) else []  # pandas' names of columns without names
 
 
-def _where(said: str, headed: bool) -> str:  # noqa: FBT001
+def _where(said: str, path: Path, *, headed: bool) -> str:
     """Return NumPy's complaint with the line of the file in it."""
-    match = re.search(r"could not convert string '(.*)' to \w+ at row (\d+), column (\d+)", said)
+    # Of a long cell NumPy gives the beginning, without the closing quote.
+    match = re.search(r"could not convert string '(.*?)'? to \w+ at row (\d+), column (\d+)", said)
     if match:
-        return f"line {int(match[2]) + 1 + headed}, column {match[3]}: '{match[1][:40]}' is no number"
+        return f"line {_line_of(path, int(match[2]) + headed)}, column {match[3]}: '{match[1][:40]}' is no number"
     match = re.search(r"from (\d+) to (\d+) at row (\d+)", said)
     if match:
-        return f"line {int(match[3]) + headed} has {match[2]} columns, the ones before have {match[1]}"
+        line = _line_of(path, int(match[3]) - 1 + headed)
+        return f"line {line} has {match[2]} columns, the ones before have {match[1]}"
     return said.split("\n", maxsplit=1)[0]
+
+
+def _line_of(path: Path, row: int) -> int:
+    """Return the line of a row, both the header's too and rows counted from 0: NumPy passes empty lines over."""
+    with path.open("rb") as file:
+        filled = (number for number, line in enumerate(file, 1) if line.strip(b"\r\n"))
+        return next(itertools.islice(filled, row, None))
 
 
 def _squared(name: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,7 @@ def apart(function: Callable[..., T], *arguments: object, what: str, again: str)
     with ours, theirs:
         # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
         done = subprocess.run(  # noqa: S603  # ourselves
-            [sys.executable, "-m", __name__, str(theirs.fileno())],
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
             input=pickle.dumps((function.__module__, function.__qualname__, arguments)),
             env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             capture_output=True,

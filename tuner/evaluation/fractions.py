@@ -86,7 +86,7 @@ def measure_fractions(  # noqa: PLR0913  # one verb with its whole sentence
         work.run()
     curves = zip(jobs, work.trained().curves, strict=True)
     points = sorted(
-        (Point(size_of[job.number], curve[-1].judged(settings.metric) or 0.0) for job, curve in curves),
+        (Point(size_of[job.number], curve[-1].figure(settings.metric)) for job, curve in curves),
         key=lambda point: point.train_images,
     )
     rows = [dataclasses.asdict(point) for point in points]

@@ -64,6 +64,12 @@ class TestScore:
         return [balanced_accuracy(one.argmax(axis=1), self.labels) for one in self.probabilities]
 
     @property
+    def averaged_balanced_accuracies(self) -> list[float]:
+        """Return the same with averaging; empty where none was chosen."""
+        averaged = () if self.averaged is None else self.averaged
+        return [balanced_accuracy(one.argmax(axis=1), self.labels) for one in averaged]
+
+    @property
     def mean_and_sd(self) -> tuple[float, float | None]:
         """Return the mean over the models and their sample standard deviation."""
         return mean_and_sd(self.accuracies)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.data.sources import find
 from tuner.experiment.road import epoch_images
-from tuner.records import Cost, Note, Observer
+from tuner.records import Cost
 from tuner.runs import auto_workers
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Pace
 from tuner.search.rehearsal import explored
@@ -67,7 +67,7 @@ def forecast(request: Request, tell: Callable[[str], None]) -> Forecast:
     workers = auto_workers() if settings.workers == "auto" else int(settings.workers)
     images = epoch_images(settings, source)
     if space_file.space.hypermodel:
-        space_file, drawn = explored(space_file, _notes_to(tell), source)
+        space_file, drawn = explored(space_file, tell, source)
     else:
         drawn = draw(space_file.space, source.input_shape, len(source.class_names))
     found = summed_up(space_file.space, drawn)
@@ -93,7 +93,3 @@ def forecast(request: Request, tell: Callable[[str], None]) -> Forecast:
     total = settings.total_trials or 0
     seconds = math.ceil(total / workers) * typical.trial_seconds + after
     return Forecast(space_file, settings, workers, found, estimates, None, seconds)
-
-
-def _notes_to(tell: Callable[[str], None]) -> Observer:
-    return lambda event: tell(event.text) if isinstance(event, Note) else None

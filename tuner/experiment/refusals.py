@@ -1,17 +1,23 @@
-"""Options and ends of ranges that a search would never train, for the limits refuse whatever they stand in."""
+"""Options and ends of ranges that a search would hardly ever train, for the limits refuse whatever they stand in.
+
+No proof: what is named so was refused in random configurations, with every other parameter at its lowest or highest,
+and on the way from the nearest of these towards the limits, one parameter changed at a time.
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from tuner.data.sources import Source
 from tuner.records import Value, seed_for
-from tuner.search.task import plan_one
+from tuner.search.rehearsal import NO_IMAGES
+from tuner.search.task import Drawn, over, plan_one
 from tuner.space.conditions import asked_of_ancestors, never_met
-from tuner.space.parameters import Choice, Fixed, Float, Int, Parameter, Space, nearest_value
+from tuner.space.parameters import Choice, Fixed, Float, Int, Parameter, Space, nearest_value, written
 
 DOUBT = 1e-4
 """How likely a value may be called refused by chance: there are about a hundred to look at."""
@@ -30,7 +36,7 @@ class Refusal:
     tries: int
     """Random configurations with each of its values."""
     reason: str
-    """Why one of them is refused."""
+    """Why the one nearest to be accepted is refused."""
 
 
 class Pinned:
@@ -66,60 +72,87 @@ class Pinned:
         return self._random.uniform(low, high)
 
 
-def always_refused(space: Space, share: float) -> Iterator[Refusal]:
+def always_refused(space: Space, share: float, source: Source = NO_IMAGES) -> Iterator[Refusal]:
     """Yield what is refused always, where random configurations are in ``share`` of all cases."""
     tries = FEWEST_TRIES
     if 0 < share < 1:
         tries = min(MOST_TRIES, max(FEWEST_TRIES, math.ceil(math.log(DOUBT) / math.log(share))))
-    asleep = never_met(space.parameters)
+    asleep, asked = never_met(space.parameters), asked_of_ancestors(space.parameters)
     for name, parameter in space.parameters.items():
         if name not in asleep and share > 0:
-            yield from _parts(space, name, parameter, tries)
+
+            def refused(value: Value, name: str = name) -> str:
+                return refused_with(space, {**asked[name], name: (value,)}, source, tries)
+
+            yield from (Refusal(name, part, tries, why) for part, why in _parts(parameter, refused))
 
 
-def _parts(space: Space, name: str, parameter: Parameter, tries: int) -> Iterator[Refusal]:
+def _parts(parameter: Parameter, refused: Callable[[Value], str]) -> Iterator[tuple[str, str]]:
     match parameter:
         case Fixed():
             return
         case Choice():
             for option in parameter.options:
-                if why := _refused(space, name, option, tries):
-                    yield Refusal(name, f"= {option}", tries, why)
+                if why := refused(option):
+                    yield f"= {written(option)}", why
         case Int() | Float():
             points = points_of(parameter)
-            above = _run(space, name, points[::-1], tries)
+            above = _run(points[::-1], refused)
             if above:
-                yield Refusal(name, f"from {above[-1][0]:g} up", tries, above[0][1])
-            below = _run(space, name, points, tries) if len(above) < len(points) else []
+                yield f"from {above[-1][0]:g} up", above[0][1]
+            below = _run(points, refused) if len(above) < len(points) else []
             if below:
-                yield Refusal(name, f"up to {below[-1][0]:g}", tries, below[0][1])
+                yield f"up to {below[-1][0]:g}", below[0][1]
         case _:
             assert_never(parameter)
 
 
-def _run(space: Space, name: str, points: Sequence[float], tries: int) -> list[tuple[float, str]]:
+def _run(points: Sequence[float], refused: Callable[[Value], str]) -> list[tuple[float, str]]:
     """Return the points that are refused before the first that is not, with the reasons."""
     found = []
     for point in points:
-        why = _refused(space, name, point, tries)
+        why = refused(point)
         if not why:
             break
         found.append((point, why))
     return found
 
 
-def _refused(space: Space, name: str, value: Value, tries: int) -> str:
-    return refused_with(space, {**asked_of_ancestors(space.parameters)[name], name: (value,)}, tries)
+def refused_with(
+    space: Space, pinned: Mapping[str, Sequence[Value]], source: Source = NO_IMAGES, tries: int = FEWEST_TRIES
+) -> str:
+    """Return why configurations with ``pinned`` are refused; nothing when one is accepted.
 
+    ``tries`` of them are drawn, and two have all else at the ends. When all are refused, the nearest to the limits goes
+    towards them for as long as changing one of its parameters, but for those that are pinned, brings it nearer.
+    """
 
-def refused_with(space: Space, pinned: Mapping[str, Sequence[Value]], tries: int = FEWEST_TRIES) -> str:
-    """Return why the last of ``tries`` configurations with ``pinned`` is refused; nothing when one is accepted."""
-    why = ""
-    for number in range(tries):
-        why = plan_one(space, space.sample(Pinned(seed_for("refusals", number), pinned))).refused
-        if not why:
+    def plan(pinned: Mapping[str, Sequence[Value]], number: int = 0) -> Drawn:
+        values = space.sample(Pinned(seed_for("refusals", number), pinned))
+        return plan_one(space, values, source.input_shape, len(source.class_names))
+
+    best = plan(pinned)
+    free = {name: pinned.get(name) or _candidates(parameter) for name, parameter in space.parameters.items()}
+    if all(len(free[name]) == 1 for name in best.values):
+        return best.refused  # there is no other
+    for number in range(1, tries):
+        if not best.refused:
             return ""
-    return why
+        best = min(best, plan(pinned, number), key=lambda one: over(space, one))
+    ends = (plan({name: [values[end]] for name, values in free.items()}) for end in (0, -1))
+    best, at = min((best, *ends), key=lambda one: over(space, one)), math.inf
+    while best.refused and over(space, best) < at:
+        at = over(space, best)
+        for name in list(best.values):
+            held = {**pinned, **{one: (value,) for one, value in best.values.items()}}
+            changed = (plan({**held, name: (value,)}) for value in free[name])
+            best = min((best, *changed), key=lambda one: over(space, one))
+    return best.refused
+
+
+def _candidates(parameter: Parameter) -> Sequence[Value]:
+    """Return values to try in the place of another; of a float its ends, between which sizes only grow."""
+    return points_of(parameter) if isinstance(parameter, Int) else parameter.extremes()
 
 
 def points_of(parameter: Int | Float) -> list[float]:

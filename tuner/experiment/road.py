@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 
 from tuner.data.sources import Source, find
-from tuner.data.splits import VALIDATION_SHARE
+from tuner.data.splits import VALIDATION_SHARE, check_cut
 from tuner.errors import DataError, SearchError, StudyError
 from tuner.evaluation.finals import winner_of
 from tuner.experiment.ending import Ending
@@ -109,8 +109,7 @@ class _Run:
             crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             executor.let_go()
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
-            for text in (*source.notes, *(f"warning: {warning}" for warning in source.warnings)):
-                self.observe(Note(f"{source.name}: {text}"))
+            self._tell_of(source)
             rehearsed = self._rehearse(crew, source) if space.hypermodel else None
             task = SearchTask(space, settings, source, epoch_images(settings, source), workers, rehearsed)
             timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit)
@@ -155,6 +154,13 @@ class _Run:
         if document:
             shelf.clear_refit()  # not before the result is in
         return report
+
+    def _tell_of(self, source: Source) -> None:
+        """Tell what is to be known of the space and of the images before they are searched."""
+        for text in self.opened.space_file.dropped:
+            self.observe(Note(f"{self.opened.space_file.space.name}: {text}"))
+        for text in (*source.notes, *(f"warning: {warning}" for warning in source.warnings)):
+            self.observe(Note(f"{source.name}: {text}"))
 
     def _rehearse(self, crew: Crew, source: Source) -> Rehearsed:
         """Build the hypermodel once, before there is a study, and tell what it is given. Raises SpaceError."""
@@ -204,6 +210,7 @@ class _Run:
 
 def epoch_images(settings: SearchSettings, source: Source) -> float:
     """Return what an epoch of a trial costs, in images trained. Raises DataError when there are not so many."""
+    check_cut(source, settings.folds, settings.train_images)
     return epoch_images_of(settings, source.n_train)
 
 

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.data.sources import Source
+from tuner.data.sources import FASHION_MNIST, Source
 from tuner.data.splits import Cut, read_images
 from tuner.errors import ExportError, SearchError, UsageError
 from tuner.evaluation.analysis import analyse
 from tuner.evaluation.apart import apart
 from tuner.evaluation.ensemble import Ensemble, make_ensemble
 from tuner.evaluation.score import read_score
+from tuner.export.bring import Way, way_of
 from tuner.export.formats import Written, export_model
 from tuner.export.rebuild import rebuild
-from tuner.export.runtimes import FILES
+from tuner.export.runtimes import FILES, Pixels
 from tuner.records import Observer
 from tuner.reporting.again import images_here
 from tuner.reporting.best import Known, best_document, known_study
@@ -80,18 +81,29 @@ def take_away(  # noqa: PLR0913  # one verb with its whole sentence
             "input_shape": list(source.input_shape),
         }
         document = {**document, **about, "versions": versions(), "seed": known.facts.settings.seed}
+    document = {**document, "bring": _bring(document, source, images)}
+    code = known.facts.hypermodel
     if wanted.ensemble is not None:
         model = known.folder / f"ensemble-{wanted.ensemble}" / "model.keras"
-        return export_model(model, document, folder, wanted.formats, images, tell)
+        return export_model(model, document, folder, wanted.formats, images, tell, code)
     if document["refit"]:
-        return export_model(known.folder / "model.keras", document, folder, wanted.formats, images, tell)
+        return export_model(known.folder / "model.keras", document, folder, wanted.formats, images, tell, code)
     if wanted.trial is None:
         raise ExportError(f"study '{known.name}' has no retrained model yet", hint=document["missing"])
     with tempfile.TemporaryDirectory() as name:
         model = Path(name) / "model.keras"
         tell(f"rebuilding trial {wanted.trial} …")
         _rebuild(outputs, known, wanted.trial, model)
-        return export_model(model, document, folder, wanted.formats, images, tell)
+        return export_model(model, document, folder, wanted.formats, images, tell, code)
+
+
+def _bring(document: Document, source: Source | None, images: Pixels | None) -> Way | None:
+    """Return how pictures are brought to the model's input; None of Fashion-MNIST, as ``tuner predict`` does it."""
+    if source.verified if source else document["data"] == FASHION_MNIST:
+        return None
+    if images is None or (source and source.kind == "pictures"):
+        return "whole"
+    return way_of(images)
 
 
 def _rebuild(outputs: Outputs, known: Known, number: int, to: Path) -> None:

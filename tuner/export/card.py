@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tuner.export.bring import SAID
 from tuner.records import METRICS, VAL_ACCURACY
+from tuner.reporting.markdown import plain, table
 from tuner.reporting.report import Document
 from tuner.reporting.sentences import data_sentence, headline, judged, percent, value_text, versions_sentence
 
@@ -94,14 +96,16 @@ def _what_it_is(found: Document) -> str:
         one = "Networks" if found.get("ensemble") else "A network"
         kind = f"{one} of the KerasTuner hypermodel `{found['hypermodel']}`"
         kind += ", joined by a weighted vote," * bool(found.get("ensemble"))
+    order = ", ".join(map(plain, labels))
     size = f"{sized['parameters']:,} parameters, {sized['multiply_adds']:,} multiply-adds an image"
     return "\n".join([
         f"{kind} for {len(labels)} classes of {height}x{width} images with {channels} channel(s), found by `tuner`.",
         "",
         f"- **Input**: raw pixels, uint8 0-255, shape (batch, {height}, {width}, {channels}), any batch size. Scaling "
         "is part of the model.",
-        f"- **Output**: probabilities, float32, shape (batch, {len(labels)}), in this order: {', '.join(labels)}.",
+        f"- **Output**: probabilities, float32, shape (batch, {len(labels)}), in this order: {order}.",
         f"- **Size**: {size}.",
+        f"- **Pictures of other sizes**: `tuner predict` has each one {SAID[found.get('bring') or 'trimmed']}.",
     ])  # fmt: skip
 
 
@@ -141,9 +145,8 @@ def _per_class(found: Document) -> list[str]:
     analysis, labels = found.get("analysis"), found["classes"]
     if not analysis:
         return []
-    rows = ["| class | precision | recall | F1 |", "|---|---|---|---|"]
-    rows += [
-        f"| {label} | {percent(row['precision'], 1)} | {percent(row['recall'], 1)} | {percent(row['f1'], 1)} |"
+    rows = [
+        (label, *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
         for label, row in zip(labels, analysis["per_class"], strict=True)
     ]
     confusion = analysis["confusion"]
@@ -151,9 +154,13 @@ def _per_class(found: Document) -> list[str]:
         ((confusion[a][b], labels[a], labels[b]) for a in range(len(labels)) for b in range(len(labels)) if a != b),
         reverse=True,
     )
-    said = [f"{count} of class {label} were taken for {other}" for count, label, other in pairs[:WORST_PAIRS] if count]
+    said = [
+        f"{count} of class {plain(label)} were taken for {plain(other)}"
+        for count, label, other in pairs[:WORST_PAIRS]
+        if count
+    ]
     known = f"**Known confusions**: of the test images, {'; '.join(said)}." if said else "No test image was confused."
-    return ["\n".join(rows), known]
+    return [table(("class", "precision", "recall", "F1"), rows), known]
 
 
 def _files(written: Sequence[Written]) -> str:
@@ -174,7 +181,14 @@ def _files(written: Sequence[Written]) -> str:
 def _loading(found: Document, written: Sequence[Written]) -> list[str]:
     height, width, channels = found["input_shape"]
     shape = f"(n, {height}, {width}, {channels})"
-    return [f"{TITLES[one.format]}:\n\n```python\n{LOADING[one.format].format(shape=shape)}\n```" for one in written]
+    snippets = {one.format: LOADING[one.format].format(shape=shape) for one in written}
+    if (own := found.get("own_layers")) and "keras" in snippets:
+        module = own["file"].removesuffix(".py")
+        load = 'load_model("model.keras"'
+        with_its_own = snippets["keras"].replace(load, f"{load}, custom_objects=vars({module})")
+        why = f"{own['file']}, in this folder, defines {', '.join(own['classes'])}"
+        snippets["keras"] = f"import {module}  # {why}\n{with_its_own}"
+    return [f"{TITLES[kind]}:\n\n```python\n{snippet}\n```" for kind, snippet in snippets.items()]
 
 
 def _how(found: Document) -> str:

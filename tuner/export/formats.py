@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import ExportError
+from tuner.export.bring import PICTURES, as_document
 from tuner.export.card import model_card
-from tuner.export.predict import PICTURES, WHOLE
-from tuner.export.runtimes import FILES, LABELS, NEEDED, Pixels, install_hint
+from tuner.export.runtimes import FILES, LABELS, NEEDED, Pixels, install_hint, own_classes
 from tuner.reporting.report import Document
 from tuner.runs import folder_bytes, write_text
+from tuner.space.hypermodel_file import HypermodelFile
 
 CARD = "model_card.md"
 NAMES = {"saved-model": "tf_saved_model", "onnx": "onnx", "litert": "litert"}
@@ -63,10 +65,12 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
     formats: Sequence[str],
     images: Pixels | None,
     tell: Callable[[str], None],
+    hypermodel: HypermodelFile | None = None,
 ) -> list[Written]:
     """Write ``model`` (a Keras file) into ``folder`` in each of ``formats``, with ``labels.json`` and a model card.
 
-    ``pictures.json`` beside them tells ``tuner predict`` of a model that learnt from class folders of pictures.
+    ``pictures.json`` beside them tells ``tuner predict`` how pictures are brought to its input, as ``found`` says, and
+    beside a model of layers of a user's own lies the ``hypermodel``'s file, which defines them.
 
     Each is loaded again by its own runtime in a process of its own and has to predict ``images`` (uint8, of the
     validation split) as the Keras model does; None leaves that check out. ``found`` is for the card, as
@@ -78,28 +82,41 @@ def export_model(  # noqa: PLR0913  # one verb with its whole sentence
             f"{model}: not a Keras model: damaged?", hint=f"'tuner search --resume --study {found['study']}'"
         )
     _check_packages(formats)
-    whole = (found.get("images") or {}).get("kind") == "pictures"
-    for name in (*(FILES[kind] for kind in formats), LABELS, CARD, *([PICTURES] if whole else [])):
+    own = own_classes(model) if hypermodel else ()
+    layers = Path(hypermodel.path).name if hypermodel and own and "keras" in formats else None
+    for name in (*(FILES[kind] for kind in formats), LABELS, CARD, PICTURES, *([layers] if layers else [])):
         if (folder / name).exists():
             raise ExportError(f"{folder / name} exists", hint="choose another folder, or remove it first")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _drafts(folder) as drafts:
+            code = []
+            if hypermodel and own:
+                code = [str((drafts / "hypermodel.json").absolute())]
+                write_text(Path(code[0]), json.dumps(dataclasses.asdict(hypermodel)))
             for kind in formats:
                 tell(f"writing {FILES[kind]} …")
-                _convert(model, kind, drafts / FILES[kind])
-            written = _checked(model, drafts, formats, images, tell)
+                _convert(model, kind, drafts / FILES[kind], code)
+            written = _checked(model, drafts, formats, images, tell, code)
             for kind in formats:
                 (drafts / FILES[kind]).replace(folder / FILES[kind])
         write_text(folder / LABELS, json.dumps(found["classes"], ensure_ascii=False) + "\n")
-        if whole:
-            write_text(folder / PICTURES, json.dumps(WHOLE) + "\n")
+        if found.get("bring"):
+            write_text(folder / PICTURES, json.dumps(as_document(found["bring"])) + "\n")
+        if hypermodel and layers:
+            write_text(folder / layers, hypermodel.text)
+            found = {**found, "own_layers": {"file": layers, "classes": list(own)}}
         done = [Written(**{**vars(one), "path": folder / one.path.name}) for one in written]
         write_text(folder / CARD, model_card(found, done))
     except OSError as error:
         where = error.filename2 or error.filename or folder  # of a copy, the first is where it comes from
         raise ExportError(f"{where}: cannot be written: {error.strerror}", hint="choose another folder") from None
     return done
+
+
+def beside_models(folder: Path) -> list[str]:
+    """Return what lies in ``folder`` beside the models that were exported into it."""
+    return [name for name in (LABELS, PICTURES, CARD) if (folder / name).exists()]
 
 
 def _check_packages(formats: Sequence[str]) -> None:
@@ -119,21 +136,28 @@ def _drafts(folder: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _convert(model: Path, kind: str, to: Path) -> None:
+def _convert(model: Path, kind: str, to: Path, code: Sequence[str] = ()) -> None:
+    """Write ``model`` as ``kind``; ``code`` names the file, if any, that holds where its layers are from."""
     if kind == "keras":
         shutil.copyfile(model, to)
     else:
-        _run(["tuner.export.convert", str(model.absolute()), NAMES[kind], str(to)], f"{kind}: cannot be written")
+        arguments = [str(model.absolute()), NAMES[kind], str(to), *code]
+        _run(["tuner.export.convert", *arguments], f"{kind}: cannot be written")
 
 
-def _checked(
-    model: Path, drafts: Path, formats: Sequence[str], images: Pixels | None, tell: Callable[[str], None]
+def _checked(  # noqa: PLR0913  # one verb with its whole sentence
+    model: Path,
+    drafts: Path,
+    formats: Sequence[str],
+    images: Pixels | None,
+    tell: Callable[[str], None],
+    code: Sequence[str],
 ) -> list[Written]:
     """Return how each draft predicts beside the model that was trained. Raises ExportError when one differs."""
     reference = None
     if images is not None:
         tell("asking the trained model …")
-        reference = _predicted(model, images)[0]
+        reference = _predicted(model, images, code)[0]
     written = []
     for kind in formats:
         path = drafts / FILES[kind]
@@ -142,7 +166,7 @@ def _checked(
             written.append(Written(kind, path, size, None, None, None, None))
             continue
         tell(f"checking {FILES[kind]}: loaded again, {len(images):,} validation images …")
-        probabilities, (alone, together) = _predicted(path, images)
+        probabilities, (alone, together) = _predicted(path, images, code)
         agreement = float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean())
         difference = float(np.abs(probabilities - reference).max())
         if not difference <= LARGEST_DIFFERENCE:  # nor where it is no number
@@ -154,12 +178,12 @@ def _checked(
     return written
 
 
-def _predicted(path: Path, images: Pixels) -> tuple[Any, Any]:
+def _predicted(path: Path, images: Pixels, code: Sequence[str]) -> tuple[Any, Any]:
     """Return the probabilities and the seconds an image, by the format's own runtime in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         source, out = Path(name) / "images.npy", Path(name) / "out.npz"
         np.save(source, images)
-        arguments = [str(path.absolute()), str(source), str(out)]
+        arguments = [str(path.absolute()), str(source), str(out), *code]
         _run(["tuner.export.runtimes", *arguments], f"{path.name}: cannot be loaded again")
         with np.load(out, allow_pickle=False) as saved:
             return saved["probabilities"], saved["seconds"]
@@ -167,7 +191,7 @@ def _predicted(path: Path, images: Pixels) -> tuple[Any, Any]:
 
 def _run(module_and_arguments: Sequence[str], what: str) -> None:
     done = subprocess.run(  # noqa: S603  # ourselves
-        [sys.executable, "-m", *module_and_arguments],
+        [sys.executable, "-P", "-m", *module_and_arguments],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,

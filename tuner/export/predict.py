@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tuner.data.images import Fitted, fit, fit_whole
+from tuner.data.collected import some
+from tuner.data.images import Fitted
 from tuner.data.reading import Named, find_files, read_array, read_file
 from tuner.errors import DataError, ExportError
+from tuner.export.bring import PICTURES, bring, read_way
 from tuner.export.runtimes import BATCH, FILES, LABELS, Runtime, format_of, open_runtime
 
-PICTURES = "pictures.json"
-WHOLE = {"bring": "whole"}
-"""What ``pictures.json`` says of a model that learnt from class folders of pictures: they are taken whole."""
 EACH = 5
 """Images that are warned of one by one; more of them share a line."""
 
@@ -79,11 +79,11 @@ class Predictions:
         lines = []
         for text, names in images.items():
             if len(names) > EACH:
-                lines.append(f"{len(names)} images: {text} ({_some(names)})")
+                lines.append(f"{len(names)} images: {text} ({some(names)})")
             else:
                 lines += [f"{name}: {text}" for name in names]
         if self.others:
-            lines.append(f"{len(self.others)} other file(s) passed over: {_some([str(path) for path in self.others])}")
+            lines.append(f"{len(self.others)} other file(s) passed over: {some([str(path) for path in self.others])}")
         return lines
 
 
@@ -97,9 +97,9 @@ def predict(
 ) -> Predictions:
     """Ask the model (a file, or the folder that ``tuner best --export`` wrote) about every image in files or an array.
 
-    An array is uint8 and (n, height, width[, channels]). ``invert`` is what :func:`tuner.data.images.fit` does with it;
-    ``key`` names the arrays of ``.npz`` files. What cannot be read is told in ``broken``. Raises ExportError when the
-    model cannot be used.
+    An array is uint8 and (n, height, width[, channels]). ``invert`` is what :func:`tuner.export.bring.bring` does with
+    it; ``key`` names the arrays of ``.npz`` files. What cannot be read is told in ``broken``. Raises ExportError when
+    the model cannot be used.
     """
     file = _model_file(model)
     broken: list[str] = []
@@ -114,26 +114,20 @@ def predict(
     if reads:
         runtime = open_runtime(file)
         labels = _labels(file.parent / LABELS, runtime.n_classes)
-        whole = _takes_whole(file.parent / PICTURES)
-
-        def bring(picture: Image.Image) -> Fitted:
-            if whole:
-                return Fitted(fit_whole(picture, runtime.input_shape, invert=bool(invert)))
-            return fit(picture, runtime.input_shape, invert=invert)
-
-        fitted = _fitted(reads, bring, broken)
+        way = read_way(file.parent / PICTURES)
+        fitted = _fitted(reads, partial(bring, shape=runtime.input_shape, way=way, invert=invert), broken)
         while batch := list(itertools.islice(fitted, BATCH)):
             found += _answers(batch, runtime, labels, top)
     return Predictions(tuple(found), tuple(broken), tuple(others))
 
 
 def _fitted(
-    reads: Sequence[Iterator[Named]], bring: Callable[[Image.Image], Fitted], broken: list[str]
+    reads: Sequence[Iterator[Named]], brought: Callable[[Image.Image], Fitted], broken: list[str]
 ) -> Iterator[_Asked]:
     for read in reads:
         try:
             for named in read:
-                fitted = bring(named.picture)
+                fitted = brought(named.picture)
                 yield _Asked(named.name, fitted.pixels, named.warnings + fitted.warnings)
         except DataError as error:
             broken.append(str(error))
@@ -167,20 +161,3 @@ def _labels(path: Path, n_classes: int) -> list[str]:
     if not isinstance(labels, list) or len(labels) != n_classes or not all(isinstance(name, str) for name in labels):
         raise ExportError(f"{path}: not a list of {n_classes} names", hint="mend it, or move it away")
     return labels
-
-
-def _takes_whole(path: Path) -> bool:
-    """Tell whether the model's own pictures were brought to its input whole. Raises ExportError."""
-    if not path.exists():
-        return False
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path}: cannot be read: {error}", hint="mend it, or export the model again") from None
-    if said != WHOLE:
-        raise ExportError(f"{path}: says nothing that this version knows", hint="export the model again")
-    return True
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")

@@ -1,13 +1,15 @@
 """What runs an exported model: one small promise, and the runtimes that keep it. No other part of us is needed.
 
 As a program, ``python -m tuner.export.runtimes MODEL IMAGES.npy OUT.npz`` loads ``MODEL`` in a process of its own, as
-somebody who was given the file would, and writes its ``probabilities`` and the ``seconds`` an image took.
+somebody who was given the file would, and writes its ``probabilities`` and the ``seconds`` an image took. A fourth
+argument, a hypermodel as JSON, brings the layers of a user's own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import statistics
 import sys
@@ -79,8 +81,35 @@ class Runtime:
         return found
 
 
-def open_runtime(path: Path) -> Runtime:
-    """Load the model at ``path`` with the runtime that it is for. Raises ExportError when it is none, or cannot be."""
+def own_classes(path: Path) -> tuple[str, ...]:
+    """Return what a Keras file names that Keras does not have: layers and functions of a user's own."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ()  # whoever loads it says what is wrong with it
+    return tuple(dict.fromkeys(_foreign(config)))
+
+
+def _foreign(config: object) -> Iterator[str]:
+    if isinstance(config, dict):
+        module, name = config.get("module", "keras"), config.get("class_name")
+        if name == "function":  # Keras's own are written as their names alone
+            yield str(config.get("config"))
+        elif name and str(module or config.get("registered_name")).split(".")[0] not in ("keras", "builtins", "None"):
+            yield str(name)
+        for value in config.values():
+            yield from _foreign(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _foreign(value)
+
+
+def open_runtime(path: Path, load: Callable[[Path], Any] | None = None) -> Runtime:
+    """Load the model at ``path`` with the runtime that it is for. Raises ExportError when it is none, or cannot be.
+
+    ``load`` returns a Keras model that holds layers of a user's own: nobody's code is run for a file that names it.
+    """
     kind = format_of(path)
     if kind is None:
         raise ExportError(
@@ -92,8 +121,12 @@ def open_runtime(path: Path) -> Runtime:
         raise ExportError(f"{path}: needs {' and '.join(missing)}, not installed here", hint=install_hint(missing))
     try:
         with _silent_stderr():
-            shape, classes, dtype, function = _OPENERS[kind](path)
+            shape, classes, dtype, function = _keras(path, load) if kind == "keras" else _OPENERS[kind](path)
     except Exception as error:  # noqa: BLE001  # a damaged file makes its runtime raise nearly anything
+        own = own_classes(path) or ("a Lambda layer",) * ("`Lambda`" in str(error))
+        if kind == "keras" and load is None and own:
+            hint = "the other formats need no code; or load it in Python, as its model_card.md says"
+            raise ExportError(f"{path}: it holds {', '.join(own)}, which is code of its maker's", hint=hint) from None
         said = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ExportError(f"{path}: cannot be loaded: {said[:200]}", hint=f"damaged? {EXPORT_AGAIN}") from None
     if (
@@ -111,12 +144,12 @@ _Opened: TypeAlias = tuple[Sequence[Any], Sequence[Any], str, Callable[[Pixels],
 """Shape in, shape out, type of a pixel, and what predicts at most ``BATCH`` images."""
 
 
-def _keras(path: Path) -> _Opened:
+def _keras(path: Path, load: Callable[[Path], Any] | None) -> _Opened:
     if not zipfile.is_zipfile(path):  # Keras says that there is no file
         raise ValueError("it is no zip archive, as .keras files are")
     import keras
 
-    model = keras.saving.load_model(path, compile=False)
+    model = load(path) if load else keras.saving.load_model(path, compile=False)
     dtype = keras.backend.standardize_dtype(model.inputs[0].dtype)
     return model.input_shape, model.output_shape, dtype, model.predict_on_batch
 
@@ -158,7 +191,6 @@ def _litert(path: Path) -> _Opened:
 
 
 _OPENERS: dict[str, Callable[[Path], _Opened]] = {
-    "keras": _keras,
     "saved-model": _saved_model,
     "onnx": _onnx,
     "litert": _litert,
@@ -182,10 +214,19 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def main(model: str, images: str, out: str) -> None:
+def loading(hypermodel: str) -> Callable[[Path], Any]:
+    """Return what loads a model of the hypermodel in this JSON file."""
+    from tuner.space.hypermodel_file import HypermodelFile
+    from tuner.training.rebuilt import load_whole
+
+    file = HypermodelFile.of(json.loads(Path(hypermodel).read_text("utf-8")))
+    return lambda path: load_whole(path, file)
+
+
+def main(model: str, images: str, out: str, hypermodel: str = "") -> None:
     """Predict ``images`` with ``model`` and write what came out, and how long an image took alone and in a batch."""
     try:
-        runtime = open_runtime(Path(model))
+        runtime = open_runtime(Path(model), loading(hypermodel) if hypermodel else None)
         pixels = np.load(images, allow_pickle=False)
         probabilities = runtime.predict(pixels)  # also whatever is compiled at the first call
     except ExportError as error:

@@ -27,7 +27,7 @@ from tuner.reporting.sentences import (
     size_rows,
     spread,
     validation_sentence,
-    value_text,
+    value_rows,
     verdict,
 )
 
@@ -57,8 +57,7 @@ def as_markdown(report: Document, figures: Sequence[Shown] = ()) -> str:
         paragraphs.append(data_sentence(report))
         paragraphs += [f"Note: {refit['note']}." if refit["note"] else "", averaged_sentence(report)]
     paragraphs += [validation_sentence(report), _baselines(report["baselines"])]
-    values = [(name, value_text(value)) for name, value in best["values"].items()]
-    paragraphs += ["## The winner", table(("winner", ""), [*values, *size_rows(best)])]
+    paragraphs += ["## The winner", table(("winner", ""), [*value_rows(best), *size_rows(best)])]
     if report.get("finalists"):
         header = ("finalist", "mean on validation", "by fresh seed")
         paragraphs.append("The finalists were judged again on validation, with fresh seeds:")

@@ -184,7 +184,7 @@ def trial_table(trials: Sequence[TrialSummary], space: Space) -> tuple[list[str]
     names, metric = list(space.parameters), metric_of(trials)
     columns = [metric if column == VAL_ACCURACY else column for column in _TRIAL_COLUMNS]
     rows = [[*_trial_row(trial), *(trial.values.get(name) for name in names)] for trial in trials]
-    return [*columns, *names], rows
+    return [*columns, *(f"value: {name}" if name in columns else name for name in names)], rows
 
 
 def trial_documents(trials: Sequence[TrialSummary]) -> list[Document]:

@@ -181,9 +181,12 @@ def averaged_sentence(report: Document) -> str:
     on_validation += f"{percent(found['val_accuracy_plain'])} without"
     if not found["how"]:
         return f"Averaging over altered copies of an image at test time was tried, and gave nothing ({on_validation})."
+    reached = spread(found["test_accuracy_mean"], found["test_accuracy_sd"])
+    if metric != VAL_ACCURACY and (balanced := found.get("test_balanced_accuracies")):
+        reached += f", balanced {spread(*mean_and_sd(balanced))}"
     return (
-        f"Averaged at test time ({found['how']}), as validation chose ({on_validation}): test accuracy "
-        f"{spread(found['test_accuracy_mean'], found['test_accuracy_sd'])}. All other figures are without."
+        f"Averaged at test time ({found['how']}), as validation chose ({on_validation}): test accuracy {reached}. "
+        "All other figures are without."
     )
 
 
@@ -346,6 +349,12 @@ def of_commands(report: Document) -> str:
 def size_rows(best: Document) -> list[tuple[str, str]]:
     """Return a trial's sizes, as far as they are known: name and number."""
     return [(name, f"{best[key]:,}") for name, key in SIZES if best[key] is not None]
+
+
+def value_rows(best: Document) -> list[tuple[str, str]]:
+    """Return a trial's values; one that is called like a size says what it is."""
+    sizes = {name for pair in SIZES for name in pair}
+    return [(f"value: {name}" if name in sizes else name, value_text(value)) for name, value in best["values"].items()]
 
 
 def finalist_rows(report: Document) -> list[tuple[str, str, str]]:

@@ -97,6 +97,7 @@ def _averaged(score: TestScore) -> Document | None:
         "val_accuracy": score.averaging.val_accuracy,
         "val_accuracy_plain": score.averaging.val_accuracy_plain,
         "test_accuracies": score.averaged_accuracies,
+        "test_balanced_accuracies": score.averaged_balanced_accuracies,
         "test_accuracy_mean": mean,
         "test_accuracy_sd": sd,
     }

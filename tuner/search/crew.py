@@ -199,7 +199,8 @@ class Crew:
         return heard + self._count_silence(listened)
 
     def _hear_one(self, member: _Member, message: FromWorker) -> list[tuple[int, Heard]]:
-        member.silence = 0.0
+        if not isinstance(message, Beat) or member.dropped is None:  # who is to drop a training says more than that
+            member.silence = 0.0
         match message:
             case Ready():
                 member.ready, member.ready_size = True, self._executor.memory(member.worker) or 0

@@ -56,7 +56,7 @@ class Ledger:
     # Asking.
 
     def ask(self) -> optuna.Trial:
-        """Return the trial that has waited longest, or a draft: a new one that ``keep`` stores."""
+        """Return the trial that has waited longest, or a new one, in memory alone until ``keep`` stores it."""
         while True:
             trial = self.study.ask()
             if trial.number not in self._stored or self._pop(trial.number):
@@ -163,7 +163,8 @@ class Ledger:
         if "value" in outcome:
             self.report(number, outcome["curve"][-1]["epoch"], outcome["value"])
         trial = self.trial(number)
-        reached = None if trial.last_step is None else trial.intermediate_values[trial.last_step]
+        # Not the last report, where there is a curve: a fit that began anew may have ended sooner than before.
+        reached = outcome.get("value", trial.intermediate_values.get(trial.last_step or 0))
         values = None if reached is None or state == TrialState.FAIL else [reached]
         self._storage.set_trial_state_values(self._stored[number], state, values)
         self._memory.set_trial_state_values(self._in_memory(number), state, values)

@@ -4,7 +4,8 @@ A job goes down; while a hypermodel builds, it asks for values (``Suggest``), ea
 ``Stop``; the worker answers ``Built``, then an ``EpochReport`` an epoch, and each of these waits for ``Go`` or
 ``Stop``; ``Done`` or ``Failed`` ends it. A ``Stop`` may also come unasked, between two epochs' reports: it is then the
 answer to the report that crosses it. A job whose checkpoint holds epochs already reports those again, one by one.
-While it trains, a worker says ``Beat`` about once a second, from between its steps: one that hangs says nothing.
+While it trains, a worker says ``Beat`` about once a second, from between its steps: one that hangs says nothing. While
+a user's code has it (a build, a ``fit`` of its own), a thread says it for as long as the process computes.
 """
 
 from __future__ import annotations

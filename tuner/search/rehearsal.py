@@ -11,7 +11,7 @@ import optuna
 
 from tuner.data.sources import FASHION_CLASSES, FASHION_MNIST, Source
 from tuner.errors import SearchError, SpaceError
-from tuner.records import Cost, Observer, Value, Values
+from tuner.records import Cost, Note, Observer, Value, Values
 from tuner.search.asked import Names
 from tuner.search.crew import Crew
 from tuner.search.executors.local import LocalExecutor
@@ -71,7 +71,9 @@ def check_settings(rehearsed: Rehearsed, settings: SearchSettings) -> None:
         raise SpaceError(said, hint="leave --deterministic out")
 
 
-def explored(space_file: SpaceFile, observe: Observer, source: Source = NO_IMAGES) -> tuple[SpaceFile, list[Drawn]]:
+def explored(
+    space_file: SpaceFile, tell: Callable[[str], None], source: Source = NO_IMAGES
+) -> tuple[SpaceFile, list[Drawn]]:
     """Return a hypermodel's space with the parameters that some builds ask for, and what became of the builds.
 
     The first build is of its defaults, the others of random values. Raises SpaceError when the first cannot be built.
@@ -80,7 +82,7 @@ def explored(space_file: SpaceFile, observe: Observer, source: Source = NO_IMAGE
     names, random = Names(), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn: list[Drawn] = []
     with tempfile.TemporaryDirectory() as logs, contextlib.closing(LocalExecutor(Path(logs))) as executor:
-        crew = Crew(executor, 1, heartbeat=SearchSettings().heartbeat, observe=observe)
+        crew = Crew(executor, 1, heartbeat=SearchSettings().heartbeat, observe=_notes_to(tell))
         for number in range(DRAWS):
             trial = random.ask() if number else None
 
@@ -97,3 +99,7 @@ def explored(space_file: SpaceFile, observe: Observer, source: Source = NO_IMAGE
                     raise
                 drawn.append(Drawn({}, None, error.message))
     return space_file.with_parameters(found), drawn
+
+
+def _notes_to(tell: Callable[[str], None]) -> Observer:
+    return lambda event: tell(event.text) if isinstance(event, Note) else None

@@ -20,6 +20,7 @@ from tuner.search.earlier import starting_with_study
 from tuner.search.samplers import make_sampler
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
+from tuner.space.conditions import decided
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
 from tuner.training.configuration import check_space, family_problems
@@ -185,14 +186,31 @@ def read_checked(source: str, changes: tuple[str, ...] = ()) -> SpaceFile:
     return read_space(source, changes, family_problems)
 
 
+def _same_trials(facts: StudyFacts, space_file: SpaceFile) -> bool:
+    """Tell whether a study's space and ``space_file`` differ in what is never there alone, as versions of tuner do."""
+    if facts.hypermodel or space_file.space.hypermodel:
+        return False
+    then, now = parse_space(facts.space_name, facts.space_text).space, space_file.space
+    return (then.model, then.limits, then.start_with, decided(then.parameters)) == (
+        now.model, now.limits, now.start_with, decided(now.parameters),
+    )  # fmt: skip
+
+
 def _resumed_settings(name: str, facts: StudyFacts, space_file: SpaceFile, request: Request) -> SearchSettings:
     """Return the study's own settings with what the user says now over them, where that can change."""
-    if facts.space_hash != space_file.hash and facts.hypermodel and space_file.space.hypermodel:
+    now, then = space_file.space.hypermodel, facts.hypermodel
+    if facts.space_hash != space_file.hash and now and then and (now.text, now.name) != (then.text, then.name):
         raise StudyError(
-            f"study '{name}' was made with another {space_file.space.hypermodel.called}, before it was changed",
+            f"study '{name}' was made with another {now.called}, before it was changed",
             hint="start a new study with --study NAME, or leave the file out to resume with the old one",
         )
-    if facts.space_hash != space_file.hash:
+    for key in ("pixels", "labels", "outputs", "batch_size") if now and then else ():
+        if getattr(now, key) != getattr(then, key):
+            raise StudyError(
+                f"study '{name}' was searched with hypermodel.{key} = {getattr(then, key)}, not {getattr(now, key)}",
+                hint="its trials could not be compared; start a new study with --study NAME",
+            )
+    if facts.space_hash != space_file.hash and not _same_trials(facts, space_file):
         raise StudyError(
             f"study '{name}' was made with another space ({facts.space_hash}, now {space_file.hash})",
             hint="start a new study with --study NAME, or leave SPACE and --set out to resume with the old one",

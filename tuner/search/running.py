@@ -43,7 +43,7 @@ class Running:
 
 @dataclass
 class Draft:
-    """A trial whose values a hypermodel is asking for: not stored before its network stands."""
+    """A trial whose values a hypermodel is asking for: they are stored when its network stands."""
 
     trial: optuna.Trial
     start: int

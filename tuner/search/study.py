@@ -256,7 +256,7 @@ def summary_of(trial: FrozenTrial) -> TrialSummary:
         number=trial.number,
         state=_word_for(trial.state, end),
         values=values,
-        val_accuracy=trial.value if trial.state == TrialState.COMPLETE else last,
+        val_accuracy=trial.value if trial.state == TrialState.COMPLETE else outcome.get("value", last),
         curve=tuple(EpochResult(**row) for row in outcome.get("curve", [])),
         cost=cost,
         reason=outcome.get("reason", ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,12 +88,16 @@ class SearchTask:
         draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for entry in self.space.start_with or [{}] * RANDOM_DRAWS:
             draws.enqueue_trial(dict(entry))
-        costs = []
+        costs, problems = [], []
         for _ in range(len(self.space.start_with) or RANDOM_DRAWS):
-            with contextlib.suppress(SpaceError):
+            try:
                 costs.append(self.cost_of(self.space.sample(draws.ask())))
+            except SpaceError as error:
+                problems.append(error.message)
         if not costs:
-            raise SearchError("no configuration of the space can be built", hint="'tuner spaces check' says why")
+            size = "x".join(map(str, self.source.input_shape[:2]))
+            said = f"no configuration of the space can be built for images of {size}: {problems[0]}"
+            raise SearchError(said, hint="larger images, or a space of smaller networks")
         return min(costs, key=lambda cost: cost.multiply_adds)
 
 
@@ -117,6 +121,11 @@ def plan_one(
     except SpaceError as error:
         return Drawn(values, None, error.message)
     return Drawn(values, cost, space.limits.broken_by(cost)[0])
+
+
+def over(space: Space, drawn: Drawn) -> float:
+    """Return by what share a configuration breaks the limits; infinity where it cannot be built."""
+    return math.inf if drawn.cost is None else space.limits.excess(drawn.cost)
 
 
 @dataclass(frozen=True)
@@ -152,8 +161,9 @@ def summed_up(space: Space, drawn: Sequence[Drawn]) -> Survey:
     """Return what configurations of ``space`` would cost. Raises SpaceError when all of them are refused."""
     costs = [one.cost for one in drawn if one.cost is not None and not one.refused]
     if not costs:
-        said = f"{space.name}: all of {len(drawn)} random configurations are over the limits or impossible to build"
-        raise SpaceError(said, hint="raise [limits], or narrow the space")
+        nearest = min(drawn, key=lambda one: over(space, one))
+        said = f"{space.name}: all of {len(drawn)} random configurations are refused, even the nearest: "
+        raise SpaceError(said + nearest.refused, hint="raise [limits], or narrow the space")
     parameters, multiply_adds = [cost.parameters for cost in costs], [cost.multiply_adds for cost in costs]
     smallest, typical, largest = (
         Cost(pick(parameters), pick(multiply_adds)) for pick in (min, statistics.median_low, max)

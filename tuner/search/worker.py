@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import math
 import os
 import select
 import shutil
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+BUILD_SECONDS = 600.0
+"""A build that computes longer than that never ends."""
+BUSY = 0.01
+"""Of a core: a process that computes less than that hangs."""
 
 
 class _ShutDown(BaseException):  # an order, not an error: no ``except Exception`` of a user's file is to keep it
@@ -68,6 +73,7 @@ class Worker:
         self._loaded: Loaded | None = None
         """The user's file, run once in this process."""
         self._said = time.monotonic()
+        self._sending = threading.Lock()
 
     def run(self) -> None:
         """Serve jobs until the coordinator closes the channel."""
@@ -155,14 +161,16 @@ class Worker:
         keeper = Checkpoints(Path(job.checkpoints), key) if job.checkpoints else None
         if keeper and built.own_fit:  # it begins anew
             shutil.rmtree(keeper.folder, ignore_errors=True)
-        trainee.train(
-            images,
-            epochs=job.epochs,
-            seed=job.seed,
-            after_epoch=after_epoch,
-            stopped=lambda: self._stopped(job.job),
-            keeper=_Patient(keeper, lambda write: self._until_written(job.job, write)) if keeper else None,
-        )
+        # A loop of the user's own may come back to us after an epoch only.
+        with self._pulse(job.job) if built.own_fit else contextlib.nullcontext():
+            trainee.train(
+                images,
+                epochs=job.epochs,
+                seed=job.seed,
+                after_epoch=after_epoch,
+                stopped=lambda: self._stopped(job.job),
+                keeper=_Patient(keeper, lambda write: self._until_written(job.job, write)) if keeper else None,
+            )
         if job.save_to and (last == job.epochs or built.own_fit):
             model, path = trainee.whole(), Path(job.save_to)
 
@@ -182,14 +190,15 @@ class Worker:
         self._stock.clear()  # it holds no compiled loop of theirs, and Keras keeps what nobody clears
         if self._loaded is None or self._loaded.file != job.hypermodel:
             self._loaded = Loaded(job.hypermodel)
-        return Guest(
-            self._loaded,
-            job.values,
-            lambda asked: self._value_of(job.job, asked),
-            seed=seed_for(job.seed, "weights"),
-            input_shape=job.source.input_shape,
-            classes=len(job.source.class_names),
-        )
+        with self._pulse(job.job, BUILD_SECONDS):
+            return Guest(
+                self._loaded,
+                job.values,
+                lambda asked: self._value_of(job.job, asked),
+                seed=seed_for(job.seed, "weights"),
+                input_shape=job.source.input_shape,
+                classes=len(job.source.class_names),
+            )
 
     def _images_for(self, job: TrainJob) -> Images:
         from tuner.data.splits import read_images
@@ -248,12 +257,34 @@ class Worker:
                 return True
         return False
 
-    def _send(self, message: Ready | FromJob) -> None:
-        self._said = time.monotonic()
+    @contextlib.contextmanager
+    def _pulse(self, job: int, most: float = math.inf) -> Iterator[None]:
+        """Say meanwhile, from a thread of its own, that this process computes: a user's code has no time to say it."""
+        over = threading.Event()
+
+        def beat() -> None:
+            used, until = time.process_time(), time.monotonic() + most
+            with contextlib.suppress(_ShutDown):
+                while not over.wait(BEAT_SECONDS) and time.monotonic() < until:
+                    before, used = used, time.process_time()
+                    if used - before > BUSY * BEAT_SECONDS:
+                        self._send(Beat(job))
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
         try:
-            self._channel.send(message)
-        except OSError:
-            raise _ShutDown from None
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _send(self, message: Ready | FromJob) -> None:
+        with self._sending:
+            self._said = time.monotonic()
+            try:
+                self._channel.send(message)
+            except OSError:
+                raise _ShutDown from None
 
     def _receive(self) -> ToWorker:
         try:

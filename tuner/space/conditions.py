@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 
 from tuner.errors import SpaceError
 from tuner.records import Value
-from tuner.space.parameters import Fixed, Parameter
+from tuner.space.parameters import Fixed, Parameter, written
 
 
 def parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -35,6 +36,24 @@ def asked_of_ancestors(parameters: Mapping[str, Parameter]) -> dict[str, dict[st
     return asked
 
 
+def decided(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Return ``parameters`` without those that are never there, and without conditions that are always met.
+
+    Two spaces that are equal so have the same configurations.
+    """
+    asleep = never_met(parameters)
+    left: dict[str, Parameter] = {}
+    for name, parameter in parameters.items():
+        if name not in asleep:
+            when = {
+                parent: allowed
+                for parent, allowed in parameter.when.items()
+                if not isinstance(left[parent], Fixed) or left[parent].when
+            }
+            left[name] = dataclasses.replace(parameter, when=when)
+    return left
+
+
 def never_met(parameters: Mapping[str, Parameter]) -> dict[str, str]:
     """Return the parameters that no configuration has, each with the reason; parents stand first.
 
@@ -48,6 +67,6 @@ def never_met(parameters: Mapping[str, Parameter]) -> dict[str, str]:
             if not values:
                 found[name] = f"its conditions ask for different values of {ancestor}"
             elif isinstance(other, Fixed) and other.value not in values:
-                wanted = " or ".join(str(value) for value in values)
-                found[name] = f"{ancestor} is fixed at {other.value}, and would have to be {wanted}"
+                wanted = " or ".join(map(written, values))
+                found[name] = f"{ancestor} is fixed at {written(other.value)}, and would have to be {wanted}"
     return found

@@ -8,33 +8,33 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from tuner.errors import SpaceError
-from tuner.records import Value, Values
+from tuner.records import Values
 from tuner.space.conditions import parents_first
 from tuner.space.draft import Draft
-from tuner.space.hypermodel_file import HYPERMODEL, HypermodelFile
+from tuner.space.hypermodel_file import HYPERMODEL, HypermodelFile, not_in_toml
 from tuner.space.kinds import Table, is_value, whole
-from tuner.space.parameters import Fixed, Limits, Parameter, Space
-from tuner.space.problems import Problems, nearest
+from tuner.space.parameters import Fixed, Limits, Parameter, Space, describe, quoted
+from tuner.space.problems import Problems, closest, nearest
 from tuner.space.repeats import Parameters, read_parameters
 from tuner.space.settings import SearchSettings
 
-Family: TypeAlias = Callable[[str, Mapping[str, Parameter]], Iterable[tuple[str, SpaceError]]]
-"""What the model family of that name has against parameters, each with its name."""
+Family: TypeAlias = Callable[[str, Mapping[str, Parameter], Mapping[str, str]], Iterable[tuple[str, SpaceError]]]
+"""What the model family of that name has against parameters, each with its name; errors call them by their labels."""
 DEFAULT_MODEL = "cnn"
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")
+_DURATION = re.compile(rf"(?:{_NUMBER} *h)? *(?:{_NUMBER} *m)? *(?:{_NUMBER} *s?)?")
 
 
 def read_contents(name: str, draft: Draft, problems: Problems, family: Family) -> tuple[Space, SearchSettings]:
     """Return what a draft says. Raises one SpaceError of all ``problems``, those that were found before among them."""
-    hypermodel = _read_hypermodel(draft.hypermodel, problems) if draft.hypermodel else None
+    hypermodel = _read_hypermodel(draft, problems) if draft.hypermodel else None
     if not draft.parameters and not draft.hypermodel and not problems.mention("parameters"):
         problems.add("[parameters] is missing or empty", hint="'tuner spaces show cnn' is an example")
     found = read_parameters(draft.parameters, problems)
     _check_conditions(found, problems)
     model = DEFAULT_MODEL if draft.model is None else draft.model
     if not draft.hypermodel:
-        _check_family(found, dict(family(model, found.read)), problems)
+        _check_family(found, dict(family(model, found.read, found.labels)), problems)
     known = {
         name: dataclasses.replace(p, when={parent: p.when[parent] for parent in p.when if parent in found.read})
         for name, p in found.read.items()
@@ -51,10 +51,12 @@ def read_contents(name: str, draft: Draft, problems: Problems, family: Family) -
     return dataclasses.replace(space, start_with=tuple(entries)), settings
 
 
-def _read_hypermodel(raw: Table, problems: Problems) -> HypermodelFile | None:
-    problems.unknown(raw, [field.name for field in dataclasses.fields(HypermodelFile)], HYPERMODEL)
+def _read_hypermodel(draft: Draft, problems: Problems) -> HypermodelFile | None:
+    problems.unknown(draft.hypermodel, [field.name for field in dataclasses.fields(HypermodelFile)], HYPERMODEL)
     with problems.gathering():
-        return HypermodelFile.of(raw)
+        if draft.parameters or draft.extends or draft.model != HYPERMODEL:
+            raise not_in_toml()
+        return HypermodelFile.of(draft.hypermodel)
     return None
 
 
@@ -71,19 +73,19 @@ def _check_conditions(found: Parameters, problems: Problems) -> None:
                 domain = found.read[parent]
                 never = [] if isinstance(domain, Fixed) else [value for value in allowed if not domain.contains(value)]
                 for value in never:
-                    problems.add(f"{where}: {parent} is never {value!r}")
+                    texts = [one for one in domain.extremes() if isinstance(one, str)]
+                    close = closest(value, texts) if isinstance(value, str) else None
+                    hint = f"did you mean '{close}'?" if close else f"allowed: {describe(domain)}"
+                    problems.add(f"{where}: {parent} is never {quoted(value)}", hint=hint)
 
 
 def _check_family(found: Parameters, wrong: Mapping[str, SpaceError], problems: Problems) -> None:
     """Note what a family says; the same of a repeated parameter once, and not what follows from too many blocks."""
     owners = {one: name for name, made in found.repeats.items() for one in made}
-    said: set[str] = set()
     for name, error in wrong.items():
         owner = owners.get(name)
-        same = error.message.replace(name, owner) if owner else ""
-        if owner is None or (found.parents[owner] not in wrong and same not in said):
+        if owner is None or found.parents[owner] not in wrong:
             problems.take(error)
-            said.add(same)
 
 
 def _read_limits(raw: Table, problems: Problems) -> Limits:
@@ -106,26 +108,37 @@ def _read_entry(number: int, raw: object, found: Parameters, space: Space, probl
         problems.add(f"{where} is not a table", hint="write [[start_with]]")
         return {}
     entry: Values = {}
+    repeated: Values = {}
     for key, value in raw.items():
         if not is_value(value):
             problems.add(f"{where}: {key} must be a scalar")
         elif key in found.repeats:
-            entry |= {name: value for name in _named_by(key, raw, found) if name not in raw}
+            repeated[key] = value
         elif key in space.parameters:
             entry[key] = value
         elif not found.excused(key):
             names = [*space.parameters, *found.repeats, *sorted(found.unread)]
             problems.add(f"{where}: unknown parameter '{key}'", hint=nearest(key, names))
+    entry = _with_repeated(entry, repeated, found, space)
     for error in space.value_problems(entry):
         problems.take(error.at(where))
     return entry
 
 
-def _named_by(key: str, entry: Table, found: Parameters) -> list[str]:
-    """Return those names of a repeated parameter that an entry means: up to its own number of blocks."""
-    blocks: Value = entry.get(found.parents[key])
-    up_to = blocks if isinstance(blocks, int) else found.highest(key)
-    return [name for name in found.repeats[key] if int(name.rpartition("_")[2]) <= up_to]
+def _with_repeated(entry: Values, repeated: Values, found: Parameters, space: Space) -> Values:
+    """Return ``entry`` with the values of ``repeated`` parameters, for those blocks that it does not put to sleep."""
+    values = {name: value for key, value in repeated.items() for name in found.repeats[key]}
+    known = {name: domain.value for name, domain in space.parameters.items() if isinstance(domain, Fixed)} | entry
+    for name, parameter in space.parameters.items():
+        met = all(parent not in known or known[parent] in allowed for parent, allowed in parameter.when.items())
+        if name in values and name not in entry and met:
+            entry = {**entry, name: values[name]}
+            known[name] = values[name]
+    for key, value in repeated.items():
+        names = found.repeats[key]
+        if names and not any(name in entry for name in names):  # asleep in all blocks: that is to be said
+            entry = {**entry, names[0]: value}
+    return entry
 
 
 def _read_settings(raw: Table, problems: Problems) -> SearchSettings:
@@ -141,7 +154,7 @@ def _read_settings(raw: Table, problems: Problems) -> SearchSettings:
 
 
 def parse_seconds(text: str) -> float:
-    """Return the seconds of ``1h30m``, ``45m``, ``600s``, ``90`` (seconds).
+    """Return the seconds of ``1h30m``, ``1h 30m``, ``45m``, ``600s``, ``90`` (seconds).
 
     >>> parse_seconds("1h30m")
     5400.0
@@ -152,3 +165,15 @@ def parse_seconds(text: str) -> float:
     if total <= 0:
         raise SpaceError(f"time '{text}' is not a duration", hint="e.g. 45m, 1h30m or 600s")
     return total
+
+
+def written_seconds(seconds: float) -> str:
+    """Return seconds as they are written in a file.
+
+    >>> written_seconds(5400.0), written_seconds(2700), written_seconds(90.5)
+    ('1h30m', '45m', '1m30.5s')
+    """
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    parts = [f"{hours}h" * bool(hours), f"{minutes}m" * bool(minutes), f"{rest:g}s" * bool(rest)]
+    return "".join(parts)

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.errors import SpaceError
+from tuner.space.hypermodel_file import HYPERMODEL
 from tuner.space.kinds import Table
-from tuner.space.problems import Problems
+from tuner.space.parameters import Limits
+from tuner.space.problems import Problems, nearest
+from tuner.space.settings import SearchSettings
 
 _AT_END = re.compile(r" ?\(at end of document\)$")
 _WHOLE = range(-(2**63), 2**63)
@@ -81,7 +84,13 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
 
 def drafted(table: Table, problems: Problems) -> Draft:
     """Return the top of a file; ``problems`` hears of what does not belong there, and it is left out."""
-    problems.unknown(table, TOP, "top level")
+    settings, limits = SearchSettings.__dataclass_fields__, Limits.__dataclass_fields__
+    for key in table:
+        if key in settings or (key in limits and key not in TOP):
+            problems.add(f"top level: '{key}' belongs under [{'search' if key in settings else 'limits'}]")
+        elif key not in TOP:
+            hint = nearest(key, [name for name in TOP if name != HYPERMODEL])
+            problems.add(f"top level: unknown key '{key}'", hint=hint)
     right = {}
     for key, (kind, words, written) in TOP.items():
         if key in table and not isinstance(table[key], kind):

@@ -64,13 +64,14 @@ def _parameter_of(hp: Any, when: When) -> Parameter:  # noqa: ANN401
         return Choice((False, True), when)
     if isinstance(hp, kinds.Choice):
         return Choice(tuple(dict.fromkeys(hp.values)), when)
-    # Of a range that is no whole number of steps KerasTuner leaves out the end, sometimes for rounding alone.
-    steps = None if hp.step is None else list(hp.values)
     linear = hp.sampling == "linear"
-    if steps is not None and not linear:  # Optuna has no steps on a log scale
+    if hp.step is not None and not linear:  # Optuna has no steps on a log scale
         whole = int if isinstance(hp, kinds.Int) else float
-        return Choice(tuple(dict.fromkeys(whole(value) for value in steps)), when)
-    high = hp.max_value if steps is None else steps[-1]
+        return Choice(tuple(dict.fromkeys(whole(value) for value in hp.values)), when)
+    high = hp.max_value
+    if hp.step is not None:
+        # Of a range that is no whole number of steps KerasTuner leaves out the end, sometimes for rounding alone.
+        high = hp._get_value_by_index(hp._get_n_values() - 1)  # noqa: SLF001  # without a list of all the others
     if isinstance(hp, kinds.Int):
         return Int(int(hp.min_value), int(high), int(hp.step or 1), log=not linear, when=when)
     step = None if hp.step is None else float(hp.step)
@@ -87,6 +88,8 @@ class Loaded:
         """Run the file, once in this process. Raises SpaceError: what, and in which line."""
         self.file = file
         module = _run(file)
+        self.objects = {name: value for name, value in vars(module).items() if callable(value)}
+        """What its models may hold: its own layers and functions, registered with Keras or not."""
         self._hypermodel = _made(file, _chosen(file, module))
         self.own_fit = type(self._hypermodel).fit is not keras_tuner.HyperModel.fit
         """It trains in a way of its own."""
@@ -99,6 +102,9 @@ class Loaded:
 
     def fit(self, hp: AskingHyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Call its own ``fit``. Raises OwnEpochs, and what its code raises as a SpaceError that names the line."""
+        taken = inspect.signature(self._hypermodel.fit).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+            kwargs = {name: value for name, value in kwargs.items() if name in taken}
         with _Lines(self.file, "its fit failed"):
             try:
                 return self._hypermodel.fit(hp, model, *args, **kwargs)
@@ -148,10 +154,10 @@ def _run(file: HypermodelFile) -> types.ModuleType:
     module.__file__ = file.path
     linecache.cache[file.path] = (len(file.text), None, file.text.splitlines(keepends=True), file.path)
     if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+        sys.path.append(str(path.parent))  # behind the libraries: a file called like one of them hides it from nobody
     sys.modules[name] = module
     with _Lines(file, "it cannot be imported"):
-        exec(compile(file.text, file.path, "exec"), module.__dict__)  # noqa: S102  # what the user asked for
+        exec(compile(file.text, file.path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # what the user asked for
     return module
 
 
@@ -162,7 +168,7 @@ def _chosen(file: HypermodelFile, module: types.ModuleType) -> Any:  # noqa: ANN
             names = ", ".join(name for name, _ in _candidates(module)) or "nothing that builds"
             raise SpaceError(f"{file.called}: there is no '{file.name}' in it", hint=f"there is: {names}")
         return getattr(module, file.name)
-    found = dict(_candidates(module))
+    found = dict(_candidates(module)) or dict(_candidates(module, another_name=True))
     if len(found) != 1:
         names = " and ".join(found) or "neither a function of 'hp' alone nor a HyperModel"
         hint = f"name one: {file.called}:{next(iter(found))}" if found else "e.g. def build_model(hp): …"
@@ -170,8 +176,11 @@ def _chosen(file: HypermodelFile, module: types.ModuleType) -> Any:  # noqa: ANN
     return next(iter(found.values()))
 
 
-def _candidates(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
-    """Yield what the file itself makes and could be meant: an object stands for its class."""
+def _candidates(module: types.ModuleType, *, another_name: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield what the file itself makes and could be meant: an object stands for its class.
+
+    ``another_name``: also functions of one argument that is not called hp.
+    """
     own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     made = {name: value for name, value in own.items() if isinstance(value, keras_tuner.HyperModel)}
     yield from made.items()
@@ -181,14 +190,14 @@ def _candidates(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
         if inspect.isclass(value) and issubclass(value, keras_tuner.HyperModel):
             if not any(isinstance(one, value) for one in made.values()) and not inspect.isabstract(value):
                 yield name, value
-        elif inspect.isfunction(value) and _takes_hp_alone(value):
+        elif inspect.isfunction(value) and (_needed(value) == ["hp"] or (another_name and len(_needed(value)) == 1)):
             yield name, value
 
 
-def _takes_hp_alone(function: Callable[..., Any]) -> bool:
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """Return the arguments that it cannot do without."""
     parameters = inspect.signature(function).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
-    return needed == ["hp"]
+    return [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
 
 
 def _made(file: HypermodelFile, chosen: Any) -> Any:  # noqa: ANN401
@@ -198,12 +207,7 @@ def _made(file: HypermodelFile, chosen: Any) -> Any:  # noqa: ANN401
     if inspect.isclass(chosen):
         if not issubclass(chosen, keras_tuner.HyperModel):
             raise SpaceError(f"{file.called}: {chosen.__name__} is no HyperModel", hint="name another one")
-        needed = [
-            one.name
-            for one in inspect.signature(chosen).parameters.values()
-            if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-        ]
-        if needed:
+        if needed := _needed(chosen):
             raise SpaceError(
                 f"{file.called}: {chosen.__name__} needs {', '.join(needed)}",
                 hint=f"make one in the file: hypermodel = {chosen.__name__}(…)",

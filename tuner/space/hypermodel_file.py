@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import SpaceError
+from tuner.space.problems import text_at
 
 HYPERMODEL = "hypermodel"
 """The ``model`` of a space that a KerasTuner file asks its values for, and the table that holds the file."""
@@ -20,6 +21,8 @@ PIXELS = ("auto", "unit", "raw")
 """What pixels a model is given: 0 to 1 (``unit``), 0 to 255 (``raw``), or what its layers say it wants."""
 LABELS = ("auto", "integer", "one-hot")
 """What labels its loss is given."""
+OUTPUTS = ("auto", "probabilities", "logits")
+"""What it gives."""
 BATCH_SIZE = 32
 """Keras's own, which a hypermodel trains with unless told otherwise."""
 
@@ -35,11 +38,12 @@ class HypermodelFile:
     text: str
     pixels: str = "auto"
     labels: str = "auto"
+    outputs: str = "auto"
     batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
         """Refuse settings that nothing understands."""
-        for key, options in (("pixels", PIXELS), ("labels", LABELS)):
+        for key, options in (("pixels", PIXELS), ("labels", LABELS), ("outputs", OUTPUTS)):
             if getattr(self, key) not in options:
                 raise SpaceError(f"hypermodel.{key} = {getattr(self, key)!r} is none of {', '.join(options)}")
         if type(self.batch_size) is not int or self.batch_size < 1:
@@ -50,8 +54,7 @@ class HypermodelFile:
         """Return what a study's text says of its hypermodel. Raises SpaceError."""
         missing = [key for key in ("path", "name", "text") if not isinstance(raw.get(key), str)]
         if missing:
-            hint = "'tuner search FILE.py' searches one"
-            raise SpaceError("a hypermodel is named by its .py file, not written in TOML", hint=hint)
+            raise not_in_toml()
         return cls(**{field.name: raw[field.name] for field in dataclasses.fields(cls) if field.name in raw})
 
     @property
@@ -63,7 +66,13 @@ class HypermodelFile:
     def digest(self) -> str:
         """Return what trials of it depend on, as a digest; where it lies is not part of that."""
         facts = repr((self.name, self.text, self.pixels, self.labels, self.batch_size))
+        facts += self.outputs * (self.outputs != "auto")  # which is younger than some studies
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def not_in_toml() -> SpaceError:
+    """Return what is said of a ``[hypermodel]`` table that somebody wrote."""
+    return SpaceError("a hypermodel is named by its .py file, not written in TOML", hint="e.g. 'tuner search FILE.py'")
 
 
 def is_hypermodel(source: str) -> bool:
@@ -75,12 +84,7 @@ def read_hypermodel(source: str) -> HypermodelFile:
     """Return what ``PATH.py`` or ``PATH.py:NAME`` names, read and parsed but not run. Raises SpaceError."""
     place, _, name = (source, "", "") if source.endswith(".py") else source.rpartition(":")
     path = Path(place)
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise SpaceError(f"{place}: no such file", hint="'tuner spaces' lists the built-in spaces") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{place}: cannot be read: {error}") from None
+    text = text_at(path, place)
     try:
         tree = ast.parse(text, place)
     except (SyntaxError, ValueError) as error:
@@ -94,7 +98,8 @@ def read_hypermodel(source: str) -> HypermodelFile:
 def _refuse_a_search(tree: ast.Module, place: str) -> None:
     """Raise SpaceError where importing the file would search: every worker imports it."""
     for statement in tree.body:
-        value = getattr(statement, "value", None)
+        # Who keeps what comes of it means another search, e.g. that of a regular expression.
+        value = statement.value if isinstance(statement, ast.Expr) else None
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "search":
             raise SpaceError(
                 f"{place}, line {statement.lineno}: it searches as soon as it is imported",

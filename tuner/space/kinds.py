@@ -75,7 +75,8 @@ def read_parameter(raw: object) -> Parameter:
     if not isinstance(raw, dict):
         if is_value(raw):
             return Fixed(raw)
-        raise SpaceError("is neither a table nor a finite value")
+        hint = 'a choice is written type = "choice", options = […]' if isinstance(raw, list) else None
+        raise SpaceError("is neither a table nor a finite value", hint=hint)
     kind = kind_of(raw)
     if kind is None:
         raise SpaceError("has no 'type'", hint=f"one of {', '.join(KINDS)}")

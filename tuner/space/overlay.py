@@ -22,6 +22,9 @@ def overlay(base: Draft, change: Draft, problems: Problems) -> Draft:
     for name in change.remove:
         _remove(parameters, name, problems)
     for name, new in change.parameters.items():
+        if is_repeated(new) and not is_repeated(parameters.get(name)):  # what it becomes is not what was numbered
+            parameters = {other: raw for other, raw in parameters.items() if owner_of(other, {name: new}) is None}
+    for name, new in change.parameters.items():
         _put(parameters, name, new)
     return dataclasses.replace(
         base,
@@ -97,6 +100,12 @@ def settled(draft: Draft, base: Draft, changes: Sequence[Draft]) -> Draft:
         if left == parameters:
             return dataclasses.replace(draft, parameters=left)
         parameters = left
+
+
+def gone(whole: Draft, draft: Draft) -> list[str]:
+    """Say which parameters a ``draft`` lost when it was settled from the ``whole``; numbers of a repeated one apart."""
+    lost = [name for name in whole.parameters if name not in draft.parameters]
+    return [f"{name} left out: nothing can wake it any more" for name in lost if not owner_of(name, whole.parameters)]
 
 
 def _possible(raw: object, parameters: Table, found: Parameters) -> object:

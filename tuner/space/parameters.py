@@ -195,6 +195,11 @@ class Limits:
                 return f"{size:,} {name.replace('_', '-')} are over the limit of {limit:,}", size / limit - 1
         return "", 0.0
 
+    def excess(self, cost: Cost) -> float:
+        """Return by what share ``cost`` breaks the limits, all together; 0.0 where it breaks none."""
+        pairs = ((self.parameters, cost.parameters), (self.multiply_adds, cost.multiply_adds))
+        return sum(max(0.0, size / limit - 1) for limit, size in pairs if limit is not None)
+
 
 @dataclass(frozen=True)
 class Space:
@@ -241,7 +246,7 @@ class Space:
         for name, parameter in self.parameters.items():
             if name in values:
                 if not parameter.contains(values[name]):
-                    said = f"{name} = {values[name]!r} is outside the space"
+                    said = f"{name} = {quoted(values[name])} is outside the space"
                     yield SpaceError(said, hint=f"allowed: {describe(parameter)}")
                     continue
                 known[name] = values[name]
@@ -250,7 +255,7 @@ class Space:
         for name in values:
             for parent, allowed in self.parameters[name].when.items():
                 if parent in known and known[parent] not in allowed:
-                    text = " or ".join(repr(value) for value in allowed)
+                    text = " or ".join(map(quoted, allowed))
                     yield SpaceError(f"{name} is only active when {parent} is {text}", hint=f"leave {name} out")
 
     def nearest(self, wanted: Values) -> Values:
@@ -317,6 +322,20 @@ def _number(value: Value) -> float | None:
     return None if isinstance(value, bool | str | None) else value
 
 
+def written(value: Value) -> str:
+    """Return a value as TOML has it, a text without its quotes.
+
+    >>> written(True), written("sgd"), quoted("sgd")
+    ('true', 'sgd', "'sgd'")
+    """
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(value: Value) -> str:
+    """Return a value as TOML has it, for the middle of a sentence."""
+    return repr(value) if isinstance(value, str) else written(value)
+
+
 def describe(parameter: Parameter) -> str:
     """Return one phrase for the domain, for tables and errors.
 
@@ -328,16 +347,16 @@ def describe(parameter: Parameter) -> str:
             step = f", step {parameter.step:g}" if parameter.step not in (None, 1) else ""
             return f"{parameter.low:g} … {parameter.high:g}{step}{', log' if parameter.log else ''}"
         case Choice():
-            return " | ".join(str(option) for option in parameter.options)
+            return " | ".join(map(written, parameter.options))
         case Fixed():
-            return f"= {parameter.value}"
+            return f"= {written(parameter.value)}"
         case _:
             assert_never(parameter)
 
 
 def describe_when(when: When) -> str:
     """Return one phrase for the conditions: ``optimizer = sgd, blocks = 2 | 3``."""
-    return ", ".join(f"{parent} = {' | '.join(str(value) for value in allowed)}" for parent, allowed in when.items())
+    return ", ".join(f"{parent} = {' | '.join(map(written, allowed))}" for parent, allowed in when.items())
 
 
 def _range_problems(low: float, high: float, step: float | None, *, log: bool, stepped: bool) -> Iterator[SpaceError]:

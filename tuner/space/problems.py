@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tuner.errors import SpaceError
 
@@ -74,5 +75,16 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """Return the name that an unknown ``word`` is likely to mean."""
-    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
+    """Return the name that an unknown ``word`` is likely to mean, in capitals or not."""
+    lower = {name.lower(): name for name in names}
+    return next((lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=1)), None)
+
+
+def text_at(path: Path, said: str) -> str:
+    """Return what stands in a file that errors call ``said``. Raises SpaceError."""
+    try:
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise SpaceError(f"{said}: no such file", hint="'tuner spaces' lists the built-in ones") from None
+    except (OSError, ValueError) as error:  # no text, a name with NUL
+        raise SpaceError(f"{said}: cannot be read: {error}") from None

@@ -20,13 +20,15 @@ from tuner.space.draft import Draft, drafted, load
 from tuner.space.hypermodel_file import HYPERMODEL, HypermodelFile, is_hypermodel, read_hypermodel
 from tuner.space.kinds import Table
 from tuner.space.library import builtin_text
-from tuner.space.overlay import change_of, fitting, overlay, settled
+from tuner.space.overlay import change_of, fitting, gone, overlay, settled
 from tuner.space.parameters import Parameter, Space
-from tuner.space.problems import Problems
+from tuner.space.problems import Problems, text_at
 from tuner.space.settings import SearchSettings
 
 SCHEMA_LINE = "#:schema "
 """How the first line of a space file begins that names its schema, for editors."""
+MOST_EXTENDED = 50
+"""Files between the first and the last of a chain that extend another."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class SpaceFile:
     settings: SearchSettings
     text: str
     """TOML of the space as searched, which depends on no other file; written into the run folder as ``space.toml``."""
+    dropped: tuple[str, ...] = ()
+    """What ``extends`` and ``--set`` left no room for, in sentences."""
 
     @property
     def hash(self) -> str:
@@ -85,7 +89,9 @@ class SpaceFile:
         }
 
 
-def _any_family(_model: str, _parameters: Mapping[str, Parameter]) -> Iterable[tuple[str, SpaceError]]:
+def _any_family(
+    _model: str, _parameters: Mapping[str, Parameter], _labels: Mapping[str, str]
+) -> Iterable[tuple[str, SpaceError]]:
     """Have nothing against any parameter."""
     return ()
 
@@ -127,6 +133,8 @@ class _Place:
         """Return the place that ``source`` names, relative to the ``folder`` of an extending file."""
         if "/" not in source and Path(source).suffix == "":
             return cls(source, Path(), source)
+        if is_hypermodel(source):
+            raise SpaceError(f"{source}: only a .toml or built-in space can be extended")
         path = Path(os.path.normpath(folder / source)) if folder else Path(source)
         if path.suffix != ".toml":
             said = f"{source}: a space file ends in .toml, a KerasTuner hypermodel in .py"
@@ -135,14 +143,7 @@ class _Place:
 
     def text(self) -> str:
         """Return what stands there. Raises SpaceError."""
-        if self.path is None:
-            return builtin_text(self.said)
-        try:
-            return self.path.read_text("utf-8-sig")
-        except FileNotFoundError:
-            raise SpaceError(f"{self.said}: no such file", hint="'tuner spaces' lists the built-in ones") from None
-        except (OSError, ValueError) as error:
-            raise SpaceError(f"{self.said}: cannot be read: {error}") from None
+        return builtin_text(self.said) if self.path is None else text_at(self.path, self.said)
 
 
 def hypermodel_in(text: str) -> HypermodelFile | None:
@@ -171,12 +172,14 @@ def _parsed(name: str, text: str, changes: Iterable[str], place: _Place, family:
         with problems.gathering():
             made.append(change_of(change, draft, names))
             draft = overlay(draft, made[-1], problems)
-    draft = settled(draft, base, made)
+    left = settled(draft, base, made)
     try:
-        draft, space, settings = _fitted(name, draft, space_file.space.start_with, problems, family)
+        whole, changed = _fitted(name, left, space_file.space.start_with, problems, family)
     except SpaceError as error:
         raise error.of_file(place.said) from None
-    return SpaceFile(space, settings, _written(draft, f"Changed by --set: {', '.join(changes)}"))
+    dropped = (*space_file.dropped, *gone(draft, left), *changed.dropped)
+    text = _written(whole, f"Changed by --set: {', '.join(changes)}")
+    return dataclasses.replace(changed, text=text, dropped=dropped)
 
 
 def _read(name: str, text: str, place: _Place, chain: Sequence[_Place], family: Family) -> tuple[Draft, SpaceFile]:
@@ -194,17 +197,21 @@ def _read(name: str, text: str, place: _Place, chain: Sequence[_Place], family: 
             space, settings = read_contents(name, draft, problems, family)
             return draft, SpaceFile(space, settings, _own_text(text))
         whole = overlay(dataclasses.replace(base[0], start_with=None), draft, problems)
-        whole = settled(whole, base[0], [draft])
-        whole, space, settings = _fitted(name, whole, base[1].space.start_with, problems, family)
+        left = settled(whole, base[0], [draft])
+        dropped = (*base[1].dropped, *gone(whole, left))
+        whole, space_file = _fitted(name, left, base[1].space.start_with, problems, family)
     except SpaceError as error:
         raise error.of_file(place.said) from None
-    why = f"{place.said}, which extends {draft.extends}, in full."
-    return whole, SpaceFile(space, settings, _written(whole, why))
+    text = _written(whole, f"{place.said}, which extends {draft.extends}, in full.")
+    return whole, dataclasses.replace(space_file, text=text, dropped=(*dropped, *space_file.dropped))
 
 
 def _base_of(source: str, place: _Place, chain: Sequence[_Place]) -> tuple[Draft, SpaceFile]:
     """Return what the file at ``place`` extends. Raises SpaceError, also for files that extend each other."""
     chain = (*chain, place)
+    if len(chain) > MOST_EXTENDED:
+        said = f"{chain[0].said}: more than {MOST_EXTENDED} files that extend one another"
+        raise SpaceError(said, hint="put some of them together")
     try:
         base = _Place.of(source, place.folder)
         text = base.text()
@@ -217,13 +224,17 @@ def _base_of(source: str, place: _Place, chain: Sequence[_Place]) -> tuple[Draft
 
 
 def _fitted(
-    name: str, draft: Draft, inherited: Iterable[Values], problems: Problems, family: Family
-) -> tuple[Draft, Space, SearchSettings]:
+    name: str, draft: Draft, inherited: Sequence[Values], problems: Problems, family: Family
+) -> tuple[Draft, SpaceFile]:
     """Read a draft that was put together; without first entries of its own it has the inherited ones that still fit."""
     space, settings = read_contents(name, draft, problems, family)
+    lost = 0
     if draft.start_with is None:
         space = dataclasses.replace(space, start_with=tuple(fitting(space, inherited)))
-    return dataclasses.replace(draft, start_with=list(space.start_with)), space, settings
+        lost = len(inherited) - len(space.start_with)
+    said = f"{lost} inherited first {'entry' if lost == 1 else 'entries'} left out: no longer in the space"
+    draft = dataclasses.replace(draft, start_with=list(space.start_with))
+    return draft, SpaceFile(space, settings, "", (said,) if lost else ())
 
 
 def _written(draft: Draft, why: str) -> str:

@@ -158,8 +158,8 @@ def whole_numbers(parent: Parameter) -> Sequence[int] | None:
         case Float():
             return None
         case Int():
-            # From the last one that is not above 0: a range may begin far below, or end far above.
-            skipped = max(0, -parent.low // parent.step)
+            # From the last one that is not above 0: a range may begin far below, and end there or far above.
+            skipped = min(max(0, -parent.low), parent.high - parent.low) // parent.step
             values = range(parent.low + skipped * parent.step, parent.high + 1, parent.step)
             return values if len(values) <= 2 * MOST_REPEATS else [parent.high]
         case Fixed():

@@ -1,7 +1,8 @@
 """The JSON Schema of a space file, by which editors complete and check it, made from what the reader reads.
 
 It says what may stand where. What values mean together the reader says: whether low is below high, a condition can be
-met, a first entry lies in the space. So it takes everything that the reader takes.
+met, a first entry lies in the space. So it takes all that the reader takes, but for the ``[hypermodel]`` of the text
+that a study keeps, which nobody writes.
 """
 
 from __future__ import annotations

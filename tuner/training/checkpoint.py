@@ -43,7 +43,8 @@ class Checkpoints:
         """Write the state after ``curve``'s last epoch, all or nothing. Raises OSError when the disk is full."""
         rows = [dataclasses.asdict(result) for result in curve]
         arrays = {f"weight_{k}": value for k, value in enumerate(network.get_weights())}
-        arrays |= {f"slot_{k}": np.asarray(slot) for k, slot in enumerate(optimizer.variables)}
+        slots = () if optimizer is None else optimizer.variables  # a loop of a user's own has one of its own
+        arrays |= {f"slot_{k}": np.asarray(slot) for k, slot in enumerate(slots)}
         payload = io.BytesIO()
         np.savez(payload, about=np.array(json.dumps({"key": self.key, "curve": rows})), **arrays)
         body = payload.getbuffer()

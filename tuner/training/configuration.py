@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tuner.errors import SpaceError
 from tuner.models import plan
@@ -13,7 +13,8 @@ from tuner.models.baselines import BASELINES
 from tuner.models.baselines.baseline import Baseline
 from tuner.models.plan import Architecture, Plan, make_plan, read_architecture
 from tuner.records import Values
-from tuner.space.parameters import Choice, Float, Int, Parameter, Space, describe
+from tuner.space.parameters import Choice, Float, Int, Parameter, Space, describe, quoted
+from tuner.space.problems import nearest
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,26 @@ def check_space(space: Space) -> None:
         raise SpaceError.of(wrong)
 
 
-def family_problems(model: str, parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, SpaceError]]:
-    """Yield by name which ``parameters`` the family ``model`` does not read, or cannot build all values of, and why."""
+def family_problems(
+    model: str, parameters: Mapping[str, Parameter], labels: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, SpaceError]]:
+    """Yield by name which ``parameters`` the family ``model`` does not read, or cannot build all values of, and why.
+
+    ``labels`` are what errors call them: one of a repeated parameter has the repeated one's.
+    """
     if model not in FAMILIES:
         yield "", SpaceError(f"model = '{model}' is unknown", hint=f"there are: {', '.join(FAMILIES)}")
         return
     domains = FAMILIES[model]
     for name, parameter in parameters.items():
+        label = labels.get(name, name)
         if name not in domains:
-            close = difflib.get_close_matches(name, domains, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"it reads: {', '.join(domains)}"
-            yield name, SpaceError(f"parameters.{name}: the model '{model}' does not read it", hint=hint)
+            numberless = {one.removesuffix("_1") for one in domains if one.endswith("_1")}
+            names = domains if label == name or label in numberless else numberless
+            said = f"parameters.{name if names is domains else label}: the model '{model}' does not read it"
+            yield name, SpaceError(said, hint=nearest(name if names is domains else label, names))
             continue
         wrong = [value for value in parameter.extremes() if not domains[name].contains(value)]
         if wrong:
-            said = f"parameters.{name}: {' and '.join(map(repr, wrong))} is not for '{model}'"
+            said = f"parameters.{label}: {' and '.join(map(quoted, wrong))} is not for '{model}'"
             yield name, SpaceError(said, hint=f"allowed: {describe(domains[name])}")

@@ -22,6 +22,8 @@ from tuner.space.hypermodel_file import HypermodelFile
 
 SMALLEST_SCALE = 1 / 64
 """A ``Rescaling`` by less than this is there for pixels of 0 to 255."""
+ACCURACIES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy")
+"""What Keras calls an accuracy, and a user hardly anything else."""
 PROBES = 2
 """Images that a new network is shown: two, so that a batch is told from an image."""
 
@@ -37,7 +39,7 @@ class Contract:
     one_hot: bool
     logits: bool
     metric: str
-    """What the network's own logs call its accuracy."""
+    """What the network's own logs call its accuracy; empty where they hold none, and it is measured on images."""
     cost: Cost
 
     @property
@@ -45,9 +47,10 @@ class Contract:
         """Return it as a sentence."""
         labels = "one-hot" if self.one_hot else "integer"
         ends = "logits, which get a softmax in the exported model" if self.logits else "probabilities"
+        accuracy = f"'{self.metric}'" if self.metric else "measured on a part of the training images"
         return (
             f"pixels 0 to {self.highest:.0f} in, shape {self.shape}; {labels} labels; {ends} out; "
-            f"its accuracy is '{self.metric}'"
+            f"its accuracy is {accuracy}"
         )
 
     def pixels(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -60,13 +63,27 @@ class Contract:
         return np.eye(classes, dtype=np.float32)[labels] if self.one_hot else labels
 
 
-def read_contract(model: Any, file: HypermodelFile, input_shape: tuple[int, int, int], classes: int) -> Contract:  # noqa: ANN401
-    """Look at a built and compiled network. Raises SpaceError: what it lacks, and what to write."""
+def read_contract(
+    model: Any,  # noqa: ANN401
+    file: HypermodelFile,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    own_fit: bool = False,
+) -> Contract:
+    """Look at a built and compiled network. Raises SpaceError: what it lacks, and what to write.
+
+    One that ``own_fit`` trains may be compiled there, or not at all.
+    """
     if not isinstance(model, keras.Model):
         raise SpaceError(f"{file.called}: it returned {_kind(model)}, not a Keras model", hint="return model")
-    if not model.compiled or model.loss is None:
+    loss = _only(model.loss) if model.compiled else None
+    if loss is None and not own_fit:
         hint = "model.compile(optimizer=…, loss=…, metrics=['accuracy'])"
         raise SpaceError(f"{file.called}: it returned a model that is not compiled with a loss", hint=hint)
+    if not own_fit and getattr(model.optimizer, "use_ema", False):
+        hint = "give the HyperModel a fit of its own: return model.fit(*args, **kwargs)"
+        raise SpaceError(f"{file.called}: its optimizer averages weights, and use_ema is not heeded here", hint=hint)
     shape, highest = _shape(model, file, input_shape), _highest(model, file)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (PROBES, *input_shape)).astype(np.float32) * (highest / 255)
@@ -78,8 +95,10 @@ def read_contract(model: Any, file: HypermodelFile, input_shape: tuple[int, int,
         gives = "several outputs" if said is None else f"outputs of shape {said.shape[1:]}"
         hint = f"end it in Dense({classes})"
         raise SpaceError(f"{file.called}: it gives {gives} an image, and the data has {classes} classes", hint=hint)
-    logits, one_hot = _ends_in_logits(model, file, said), _wants_one_hot(model, file)
-    metric = _accuracy_metric(model, file, x, outputs, one_hot=one_hot, classes=classes)
+    logits, one_hot = _ends_in_logits(loss, file, said), _wants_one_hot(loss, file)
+    metric = "accuracy"  # as a loop of the user's own may call it
+    if loss is not None:
+        metric = _accuracy_metric(model, file, x, outputs, one_hot=one_hot, classes=classes)
     return Contract(shape, highest, one_hot, logits, metric, Cost(model.count_params(), counted[0]))
 
 
@@ -123,21 +142,32 @@ def _highest(model: Any, file: HypermodelFile) -> float:  # noqa: ANN401
     return 1.0
 
 
-def _ends_in_logits(model: Any, file: HypermodelFile, said: npt.NDArray[Any]) -> bool:  # noqa: ANN401
-    if getattr(model.loss, "from_logits", False):
+def _only(loss: Any) -> Any:  # noqa: ANN401
+    """Return the loss of the only output, which may stand in a list or a dict."""
+    losses = list(loss.values()) if isinstance(loss, dict) else loss
+    return losses[0] if isinstance(losses, list | tuple) and len(losses) == 1 else loss
+
+
+def _ends_in_logits(loss: Any, file: HypermodelFile, said: npt.NDArray[Any]) -> bool:  # noqa: ANN401
+    if file.outputs != "auto":
+        return file.outputs == "logits"
+    if getattr(loss, "from_logits", False):
         return True
     if said.min() >= 0 and np.allclose(said.sum(axis=1), 1, atol=1e-3):
         return False
+    if loss is None:  # that of a loop of the user's own, which nobody sees
+        return True
     raise SpaceError(
         f"{file.called}: its outputs do not add up to 1, and its loss is not from_logits",
-        hint="end it in activation='softmax', or compile with a loss of from_logits=True",
+        hint="end it in activation='softmax', or say --set hypermodel.outputs=logits",
     )
 
 
-def _wants_one_hot(model: Any, file: HypermodelFile) -> bool:  # noqa: ANN401
+def _wants_one_hot(loss: Any, file: HypermodelFile) -> bool:  # noqa: ANN401
     if file.labels != "auto":
         return file.labels == "one-hot"
-    loss = model.loss
+    if loss is None:
+        return False
     name = loss if isinstance(loss, str) else f"{getattr(loss, 'name', '')} {getattr(loss, '__name__', _kind(loss))}"
     return "sparse" not in name.lower()
 
@@ -151,7 +181,7 @@ def _accuracy_metric(  # noqa: PLR0913
     one_hot: bool,
     classes: int,
 ) -> str:
-    """Return what the logs will call the accuracy, having tried loss and metrics on labels as they will come."""
+    """Return what the logs will call the accuracy, or nothing, having tried loss and metrics on labels as they come."""
     labels = np.arange(PROBES) % classes
     y = keras.ops.convert_to_tensor(np.eye(classes, dtype=np.float32)[labels] if one_hot else labels)
     try:
@@ -165,10 +195,8 @@ def _accuracy_metric(  # noqa: PLR0913
             hint=f"--set hypermodel.labels={'integer' if one_hot else 'one-hot'} if it wants the others",
         ) from None
     model.reset_metrics()
-    found = next((name for name in logs if "acc" in name), None)
-    if found is None:
-        raise SpaceError(f"{file.called}: it is compiled without an accuracy", hint="metrics=['accuracy']")
-    return str(found)
+    others = [name for name in logs if "acc" in name and "top" not in name]
+    return next((name for name in (*ACCURACIES, *others) if name in logs), "")
 
 
 @contextlib.contextmanager

@@ -65,12 +65,7 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
         plan = plan_epoch(seed, epoch, len(images.train), recipe.batch_size)
         loss, accuracy = road.epoch(plan.order, plan.draws, rates[steps * (epoch - 1) : steps * epoch], stopped)
         val_loss, val_accuracy, val_balanced = validate(road, images, stopped)
-        for name, value in (("loss", loss), ("validation loss", val_loss)):
-            if value is not None and not math.isfinite(value):
-                raise TrainingFailed(f"the {name} is {value} at epoch {epoch}")
-        # A rectifier can turn NaN into 0: the loss then stays finite over a dead network.
-        if not all(np.isfinite(weight).all() for weight in network.get_weights()):
-            raise TrainingFailed(f"the weights are no longer finite at epoch {epoch}")
+        check_finite(network, loss, val_loss, epoch)
         rate, seconds = rate_of(road.optimizer), time.monotonic() - start
         curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds, val_balanced))
         if keeper:
@@ -90,9 +85,19 @@ def validate(
     return *loss_and_accuracy(logits, images.val_labels), balanced_accuracy(logits.argmax(axis=1), images.val_labels)
 
 
+def check_finite(network: Any, loss: float, val_loss: float | None, epoch: int) -> None:  # noqa: ANN401
+    """Raise TrainingFailed when a loss or a weight is no longer finite after ``epoch``."""
+    for name, value in (("loss", loss), ("validation loss", val_loss)):
+        if value is not None and not math.isfinite(value):
+            raise TrainingFailed(f"the {name} is {value} at epoch {epoch}")
+    # A rectifier can turn NaN into 0: the loss then stays finite over a dead network.
+    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+        raise TrainingFailed(f"the weights are no longer finite at epoch {epoch}")
+
+
 def rate_of(optimizer: Any) -> float:  # noqa: ANN401
-    """Return the learning rate that an optimizer has now, whatever schedules it."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """Return the learning rate that an optimizer has now, whatever schedules it; 0 without an optimizer."""
+    return 0.0 if optimizer is None else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def loss_and_accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from tuner.records import EpochResult, Values
 from tuner.space.hypermodel import Ask, AskingHyperParameters, Loaded
 from tuner.training.configuration import Recipe
 from tuner.training.contract import read_contract, whole_of
-from tuner.training.fit import Keeper, fit
-from tuner.training.own_fit import OwnFit
+from tuner.training.fit import Keeper, fit, loss_and_accuracy
+from tuner.training.own_fit import SAMPLE, OwnFit
 from tuner.training.pipeline import Cancelled, in_parts
 
 LEAST = 1e-7
@@ -40,7 +40,7 @@ class Guest:
         self._hp = AskingHyperParameters(values, ask)
         keras.utils.disable_interactive_logging()  # progress bars are nothing for a log
         self.model = self._built()
-        self.contract = read_contract(self.model, loaded.file, input_shape, classes)
+        self.contract = read_contract(self.model, loaded.file, input_shape, classes, own_fit=self.own_fit)
 
     def _built(self) -> Any:  # noqa: ANN401  # Keras is untyped
         keras.utils.set_random_seed(self._seed)
@@ -91,8 +91,9 @@ class GuestRoad:
 
     def __init__(self, guest: Guest, images: Images) -> None:
         """Build the optimizer, so that its slots can be read and set."""
-        self.network, self.optimizer = guest.model, guest.model.optimizer
-        self.optimizer.build(self.network.trainable_variables)
+        self.network, self.optimizer = guest.model, getattr(guest.model, "optimizer", None)
+        if self.optimizer is not None:  # a fit of the user's own may bring one
+            self.optimizer.build(self.network.trainable_variables)
         self._contract, self._images = guest.contract, images
         self._labels = guest.contract.labels(images.train_labels, images.classes)
 
@@ -104,7 +105,10 @@ class GuestRoad:
                 raise Cancelled
             x = self._contract.pixels(self._images.train[indices])
             logs = self.network.train_on_batch(x, self._labels[indices], return_dict=True)
-            loss, correct = loss + float(logs["loss"]), correct + float(logs[self._contract.metric])
+            loss, correct = loss + float(logs["loss"]), correct + float(logs.get(self._contract.metric, 0))
+        if not self._contract.metric:
+            logits = self.logits(self._images.train[:SAMPLE], stopped)
+            return loss / len(order), loss_and_accuracy(logits, self._images.train_labels[:SAMPLE])[1]
         return loss / len(order), correct / len(order)
 
     def logits(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +14,16 @@ from tuner.data.splits import Images
 from tuner.records import EpochResult
 from tuner.space.hypermodel import OwnEpochs
 from tuner.training.contract import Contract
-from tuner.training.fit import Keeper, TrainingFailed, loss_and_accuracy, rate_of, validate
+from tuner.training.fit import Keeper, TrainingFailed, check_finite, loss_and_accuracy, rate_of, validate
 from tuner.training.pipeline import Cancelled, Road
 
 SAMPLE = 2000
-"""Training images whose loss and accuracy stand for all where the callbacks' logs hold none."""
+"""Training images whose loss and accuracy stand for all where the logs hold none."""
+ANOTHER = "its fit trains another model than the one it is given, whose weights are as they were"
+
+
+class _Enough(BaseException):  # an order, not an error: no ``except Exception`` of a user's fit is to keep it
+    """All epochs that are wanted have ended, and the user's ``fit`` goes on."""
 
 
 class OwnFit:
@@ -40,6 +44,7 @@ class OwnFit:
         self._after_epoch, self._stopped, self._keeper = after_epoch, stopped, keeper
         self._curve: list[EpochResult] = []
         self._failure = ""
+        self._untrained = road.network.get_weights()
         self._since = time.monotonic()
 
     def run(self, fit: Callable[..., Any], *, own_epochs: bool) -> bool:
@@ -61,40 +66,63 @@ class OwnFit:
             fit(*sets[0], validation_data=sets[1], callbacks=[_Watcher(self)], **given)
         except OwnEpochs:
             return False
+        except _Enough:
+            return True
         except Cancelled:
             if self._failure:
                 raise TrainingFailed(self._failure) from None
             raise
         if not self._curve:  # it calls no callbacks: all of it is one epoch
-            self.epoch_ended({})
+            self.epoch_ended({}, None)
         return True
+
+    def begins(self) -> None:
+        """Hear that something begins to train. Raises _Enough when that is more than was wanted."""
+        if len(self._curve) >= self._epochs:
+            raise _Enough
 
     def step_ended(self) -> None:
         """Hear of a step. Raises Cancelled, which ends the user's ``fit``."""
         if self._failure or self._stopped():
             raise Cancelled
 
-    def epoch_ended(self, logs: Mapping[str, Any]) -> bool:
-        """Measure, keep and tell an epoch; True when it was the last that is wanted. Raises Cancelled."""
-        epoch = len(self._curve) + 1
+    def epoch_ended(self, logs: Mapping[str, Any], trained: Any) -> bool:  # noqa: ANN401
+        """Measure, keep and tell an epoch of the model ``trained``; True when it was the last that is wanted.
+
+        Raises Cancelled.
+        """
+        network, epoch = self._road.network, len(self._curve) + 1
+        if not self._curve and trained not in (None, network) and self._as_it_was():
+            self._fail(ANOTHER)
+        self._untrained.clear()
         loss, accuracy = logs.get("loss"), logs.get(self._contract.metric)
         if loss is None or accuracy is None:
             pixels, labels = self._sample()
             loss, accuracy = loss_and_accuracy(self._road.logits(pixels, self._stopped), labels)
         val_loss, val_accuracy, val_balanced = validate(self._road, self._images, self._stopped)
-        if not math.isfinite(loss):
-            self._failure = f"the loss is {loss} at epoch {epoch}"
-            raise Cancelled
-        rate = rate_of(self._road.network.optimizer)
+        try:
+            check_finite(network, loss, val_loss, epoch)
+        except TrainingFailed as error:
+            self._fail(str(error))
+        optimizer = getattr(network, "optimizer", None)
+        rate = rate_of(optimizer)
         seconds, self._since = time.monotonic() - self._since, time.monotonic()
         result = EpochResult(epoch, float(loss), float(accuracy), val_loss, val_accuracy, rate, seconds, val_balanced)
         self._curve.append(result)
         if self._keeper:
-            self._keeper.save(self._road.network, self._road.network.optimizer, self._curve)
+            self._keeper.save(network, optimizer, self._curve)
         if not self._after_epoch(result):
             raise Cancelled
         self._since = time.monotonic()
         return epoch >= self._epochs
+
+    def _fail(self, reason: str) -> None:
+        """End the user's ``fit``, which no exception of the usual kind does for certain. Raises Cancelled."""
+        self._failure = reason
+        raise Cancelled
+
+    def _as_it_was(self) -> bool:
+        return all(map(np.array_equal, self._untrained, self._road.network.get_weights()))
 
     def _sample(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         return self._images.train[:SAMPLE], self._images.train_labels[:SAMPLE]
@@ -105,16 +133,28 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is unty
 
     def __init__(self, watched: OwnFit) -> None:
         super().__init__()
-        self._watched = watched
+        self._watched, self._steps = watched, 0
 
     def __deepcopy__(self, _memo: object) -> _Watcher:
         return self  # a fit that trains several times copies its callbacks
 
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Look whether another stage is wanted: Keras forgets between two that it was told to stop."""
+        self._watched.begins()
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Look whether another step is wanted."""
+        self._watched.begins()
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Look whether anybody still wants this training."""
+        self._steps += 1
         self._watched.step_ended()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Tell the epoch, by our own count: a fit may train in stages that each begin at 0."""
-        if self._watched.epoch_ended(logs or {}) and self.model is not None:
+        if self._watched.epoch_ended(logs or {}, self.model):
+            if not self._steps or self.model is None:  # a loop of the user's own, which nothing else ends
+                raise _Enough
             self.model.stop_training = True
+        self._steps = 0

@@ -84,10 +84,15 @@ def steps_between_questions(order: npt.NDArray[np.int32]) -> int:
 
 def seed_dropout(network: Any, seed: int, epoch: int) -> None:  # noqa: ANN401  # Keras is untyped
     """Set every random layer's generators from (seed, layer, epoch): Keras's files do not bring them back."""
+    _seed(network, seed, "network", epoch)  # a subclassed one may have generators of its own
     for number, layer in enumerate(network.layers):
         inner = layer._flatten_layers(include_self=False)  # noqa: SLF001  # Keras lists them no other way
         named: list[tuple[int | str, Any]] = [(number, layer)]
         for place, one in [*named, *((f"{number}.{k}", below) for k, below in enumerate(inner))]:
-            for which, generator in enumerate(one._seed_generators):  # noqa: SLF001  # by many names, e.g. ``generator``
-                own = seed_for(seed, place, epoch, *([which] if which else []))
-                generator.state.assign(np.array([own, 0], dtype=generator.state.dtype))
+            _seed(one, seed, place, epoch)
+
+
+def _seed(layer: Any, seed: int, place: int | str, epoch: int) -> None:  # noqa: ANN401
+    for which, generator in enumerate(layer._seed_generators):  # noqa: SLF001  # by many names, e.g. ``generator``
+        own = seed_for(seed, place, epoch, *([which] if which else []))
+        generator.state.assign(np.array([own, 0], dtype=generator.state.dtype))

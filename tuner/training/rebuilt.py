@@ -46,9 +46,9 @@ def load_whole(path: Path, hypermodel: HypermodelFile | None) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     from tuner.space.hypermodel import Loaded
 
-    Loaded(hypermodel)
+    own = Loaded(hypermodel).objects
     # A Lambda layer holds code, which Keras loads from those only who are trusted: this is the user's own.
-    return keras.saving.load_model(path, compile=False, safe_mode=False)
+    return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=False)
 
 
 def _unknown(asked: Asked) -> Value:

@@ -164,7 +164,7 @@ def _launch(log: IO[bytes]) -> _Worker:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, "-c", COMMAND, str(theirs.fileno())],
+            [sys.executable, "-P", "-c", COMMAND, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=log,
