@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from tuner.data.holdout import read_test
 from tuner.data.idx import PARTS
+from tuner.data.sources import Source
+from tuner.data.splits import Cut, read_images
 
 from .conftest import write_idx
 
 CLASSES = ("bars", "dots", "rings")
+ALL = Cut(everything=True)
+GREY, COLOUR = (8, 8, 1), (6, 9, 3)
+TRAIN, TEST = (30, 40, 50), (5, 6, 7)
 
 
 def images(counts: tuple[int, ...], shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +83,32 @@ def planted_keras(folder: Path) -> Path:
         "        return (f['a'], f['b'][:, None]), (f['c'], f['d'][:, None])\n"
     )
     return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TUNER_DATA", raising=False)
+
+
+def both(shape: tuple[int, int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    return images(TRAIN, shape), images(TEST, shape, seed=1)
+
+
+def npz(path: Path, shape: tuple[int, int, int] = GREY, **more: np.ndarray) -> Path:
+    (x, y), (x_test, y_test) = both(shape)
+    np.savez(path, **{"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test, **more})
+    return path
+
+
+def holds(source: Source, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> bool:
+    read, tested = read_images(source, ALL), read_test(source)
+    return all(
+        np.array_equal(one, other)
+        for one, other in (
+            (read.train, train[0]),
+            (read.train_labels, train[1]),
+            (tested[0], test[0]),
+            (tested[1], test[1]),
+        )
+    )

@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data import store
 from tuner.data.folder import LABELS_FILE
 from tuner.data.holdout import read_test
-from tuner.data.idx import PARTS, parse_images, read_bytes
+from tuner.data.idx import PARTS, read_bytes
 from tuner.data.reading import find_files, read_file
-from tuner.data.sources import Source, find, named, open_folder, short_name
-from tuner.data.splits import Cut, read_images, validation_images
-from tuner.errors import DataError, EnvironmentProblem
+from tuner.data.sources import Source, find
+from tuner.data.splits import read_images
 from tuner.export.bring import bring
-from tuner.runs import command_line
 
-from .conftest import write_idx
-from .own_images import CLASSES, idx, images, pictures, planted_keras, table
+from .own_images import (
+    ALL,
+    CLASSES,
+    COLOUR,
+    GREY,
+    TEST,
+    TRAIN,
+    both,
+    holds,
+    idx,
+    images,
+    npz,
+    own_cache,
+    pictures,
+    table,
+)
 
-ALL = Cut(everything=True)
-GREY, COLOUR = (8, 8, 1), (6, 9, 3)
-TRAIN, TEST = (30, 40, 50), (5, 6, 7)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TUNER_DATA", raising=False)
-
-
-def both(shape: tuple[int, int, int]) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    return images(TRAIN, shape), images(TEST, shape, seed=1)
-
-
-def npz(path: Path, shape: tuple[int, int, int] = GREY, **more: np.ndarray) -> Path:
-    (x, y), (x_test, y_test) = both(shape)
-    np.savez(path, **{"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test, **more})
-    return path
-
-
-def holds(source: Source, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> bool:
-    read, tested = read_images(source, ALL), read_test(source)
-    return all(
-        np.array_equal(one, other)
-        for one, other in (
-            (read.train, train[0]),
-            (read.train_labels, train[1]),
-            (tested[0], test[0]),
-            (tested[1], test[1]),
-        )
-    )
+pytestmark = pytest.mark.usefixtures("own_cache")
+__all__ = ["own_cache"]  # a fixture
 
 
 def test_the_same_images_are_the_same_whatever_they_come_as(tmp_path: Path) -> None:
@@ -309,167 +287,3 @@ def test_a_picture_is_read_for_training_as_predict_reads_it(tmp_path: Path) -> N
 
     assert len(asked) == source.n_train + source.n_test == 15
     assert {one.pixels.tobytes() for one in asked} == seen
-
-
-def test_more_classes_than_a_byte_can_tell_are_kept(tmp_path: Path) -> None:
-    labels = np.repeat(np.arange(300), 3)
-    pixels = np.random.default_rng(0).integers(0, 256, (900, 4, 4), dtype=np.uint8)
-    np.savez(tmp_path / "many.npz", x_train=pixels, y_train=labels)
-
-    source = find(str(tmp_path / "many.npz"))
-
-    assert len(source.class_names) == 300
-    assert np.array_equal(np.unique(read_images(source).train_labels), np.arange(300))
-    assert np.array_equal(read_test(source)[1], np.arange(300))
-    assert validation_images(source) == 300
-
-
-def test_a_copy_is_made_once_and_read_from_then_on(tmp_path: Path) -> None:
-    path = str(npz(tmp_path / "a.npz"))
-    said: list[str] = []
-
-    first = find(path, said.append)
-    before = {file: file.stat().st_mtime_ns for file in first.folder.iterdir()}
-    second = find(path, said.append)
-
-    assert len(said) == 1
-    assert second == first
-    assert {file: file.stat().st_mtime_ns for file in first.folder.iterdir()} == before
-    assert open_folder(first.folder).digest == first.digest  # which is a data set like any other
-
-
-def test_other_images_under_the_same_name_are_other_images(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz")
-    first, copy_ = find(str(path)), find(str(path)).folder
-    when = path.stat()
-
-    pixels, labels = images(TRAIN, GREY, seed=5)
-    npz(path, x_train=pixels, y_train=labels)
-    os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))  # a tool that keeps times
-    second = find(str(path))
-
-    assert second.digest != first.digest
-    assert second.folder != copy_
-
-
-def test_a_damaged_copy_is_made_anew(tmp_path: Path) -> None:
-    path = str(npz(tmp_path / "a.npz"))
-    source = find(path)
-    part = source.folder / PARTS[0]
-    part.write_bytes(part.read_bytes()[:-1] + b"\7")
-    stray = source.folder.with_name("killed.draft")
-    stray.mkdir()
-
-    assert find(path) == source
-    assert parse_images(part.read_bytes(), part)[-1].max() > 7
-    assert not stray.exists()
-
-
-def test_images_that_change_while_they_are_searched_are_refused(tmp_path: Path) -> None:
-    train, test = both(GREY)
-    source = find(str(idx(tmp_path / "idx", train, test)))
-    write_idx(source.folder / PARTS[0], train[0][::-1, ..., 0])
-    write_idx(source.folder / PARTS[2], test[0][::-1, ..., 0])
-
-    with pytest.raises(DataError, match=f"{PARTS[0]}: has changed since the search began"):
-        read_images(source)
-    with pytest.raises(DataError, match=f"{PARTS[2]}: has changed since the search began"):
-        read_test(source)
-
-
-def test_two_that_want_the_same_images_make_one_copy(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz")
-    code = f"from tuner.data.sources import find; print(find({str(path)!r}, print).folder)"
-
-    both_at_once = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both_at_once]
-
-    assert [process.returncode for process in both_at_once] == [0, 0]
-    assert len({lines.splitlines()[-1] for lines in said}) == 1
-    assert "".join(said).count("Preparing the images") == 1
-    assert [place.name for place in store.store_folder().iterdir() if place.is_dir()] == [find(str(path)).folder.name]
-
-
-def test_a_full_disk_leaves_no_half_of_a_copy(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz")
-    full = f"ulimit -f 4; exec {sys.executable} -m tuner data check {path}"  # four blocks a file
-
-    done = subprocess.run(["sh", "-c", full], capture_output=True, text=True, check=False, timeout=60)
-
-    assert (done.returncode, done.stderr.count("\n")) == (8, 1), done.stderr
-    assert "cannot be written: File too large" in done.stderr
-    assert [place.name for place in store.store_folder().iterdir()] == [".lock"]
-
-
-def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = npz(tmp_path / "a.npz")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
-
-    with pytest.raises(EnvironmentProblem, match=r"/proc/nothing.* cannot write there.*XDG_CACHE_HOME"):
-        find(str(path))
-
-
-def test_what_data_means_is_kept_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    pictures(tmp_path / "photos", (3, 3), ((9, 9),))
-    (tmp_path / "odd:16").mkdir()
-
-    assert named("photos:16x20:grey") == f"{tmp_path}/photos:16x20:grey"
-    assert named("odd:16") == f"{tmp_path}/odd:16"  # a folder of that very name
-    assert named("train.csv,test.csv") == f"{tmp_path}/train.csv,{tmp_path}/test.csv"
-    assert named("keras:cifar10") == "keras:cifar10"
-    assert short_name(f"{tmp_path}/a,b/train.csv,{tmp_path}/a,b/test.csv") == "train.csv"
-    assert short_name(f"{tmp_path}/photos:16") == "photos:16"
-    assert short_name(None) == "fashion-mnist"
-
-
-def test_a_comma_in_a_folders_name_parts_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = both(GREY)
-    table(tmp_path / "a,b" / "train.csv", *train)
-    table(tmp_path / "a,b" / "test.csv", *test)
-    monkeypatch.chdir(tmp_path / "a,b")
-
-    kept = named("train.csv,test.csv")
-
-    monkeypatch.chdir(tmp_path)
-    assert kept == f"{tmp_path}/a,b/train.csv,{tmp_path}/a,b/test.csv"
-    assert holds(find(kept), train, test)
-    assert named(kept) == kept
-
-
-def test_a_name_of_any_bytes_is_searched_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = os.fsdecode(b"b\xe4ume")
-    source = find(str(npz(tmp_path / f"{name}.npz")))
-    monkeypatch.setattr(sys, "argv", ["tuner", "search", "--data", f"{name}.npz"])
-
-    said = (source.name, command_line(), short_name(named(str(tmp_path / f"{name}.npz"))))
-
-    assert said == ("b�ume", "tuner search --data 'b�ume.npz'", "b�ume.npz")
-
-
-def test_keras_data_sets_come_from_keras_cache_and_stay_there(
-    fashion: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planted = tmp_path / "keras" / "datasets" / "fashion-mnist"
-    shutil.copytree(fashion.folder, planted)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-
-    source = find("keras:fashion_mnist", download=False)
-
-    assert source.folder == planted
-    assert source.verified
-
-
-def test_what_keras_loaded_once_is_there_without_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="keras:cifar10 is not on this machine"):
-        find("keras:cifar10", download=False)
-
-    with monkeypatch.context() as patched:
-        patched.setenv(
-            "PYTHONPATH", os.pathsep.join([str(planted_keras(tmp_path / "planted")), os.environ.get("PYTHONPATH", "")])
-        )
-        source = find("keras:cifar10")
-
-    assert (source.kind, source.name, source.input_shape) == ("keras", "cifar10", (32, 32, 3))
-    assert source.class_names[:2] == ("airplane", "automobile")
-    assert find("keras:cifar10", download=False) == source

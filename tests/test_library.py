@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,9 @@ Search = Callable[..., tuner.Result]
 
 
 @pytest.fixture
-def search(space_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
-    """A search of three trials that are not trained; of its report nothing is drawn."""
+def search(space_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
+    """A search of three trials that are not trained; of its report nothing is drawn. Ctrl-C means what it usually does:
+    a shell starts background jobs with it ignored."""
     monkeypatch.chdir(space_path.parent)
     monkeypatch.setattr("tuner.experiment.road.LocalExecutor", Workers)
     monkeypatch.setattr(
@@ -189,7 +190,9 @@ def search(space_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
         asked = {"trials": 3, "epochs": 2, "workers": 1, "pruner": "none", "data": small_folder, "refit": False}
         return tuner.run_search(space_path, **{**asked, **said})
 
-    return go
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield go
+    signal.signal(signal.SIGINT, before)
 
 
 def _state() -> dict[str, Any]:
