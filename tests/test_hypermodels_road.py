@@ -203,19 +203,6 @@ def test_every_feature_goes_to_export_with_a_layer_of_ones_own_and_colour(tmp_pa
 
 
 @pytest.mark.slow
-def test_folds_train_a_hypermodel_on_each_part(tmp_path: Path, small_folder: Path) -> None:
-    write_examples(tmp_path)
-
-    report = document(run(tmp_path, "search", "my_model.py", "--trials", 2, *SHORT, "--set", "search.folds=2",
-                          "--data", small_folder, "--json"))  # fmt: skip
-
-    best = report["best_trial"]
-    assert best["val_accuracy"] is not None
-    trials = rows(tmp_path / "results/runs/my_model-1/trials.csv")
-    assert {trial["epochs_trained"] for trial in trials if trial["state"] == "complete"} == {"4"}
-
-
-@pytest.mark.slow
 def test_a_fit_of_its_own_that_is_killed_goes_from_search_to_export(tmp_path: Path, small_folder: Path) -> None:
     write_examples(tmp_path)
     command = ["search", "own_fit.py", "--trials", 3, *SHORT, "--data", small_folder, "--json"]
@@ -235,17 +222,19 @@ def test_a_fit_of_its_own_that_is_killed_goes_from_search_to_export(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_killed_search_of_a_hypermodel_ends_as_the_undisturbed_one(tmp_path: Path, small_folder: Path) -> None:
+def test_a_killed_search_of_a_hypermodel_by_folds_ends_as_the_undisturbed_one(
+    tmp_path: Path, small_folder: Path
+) -> None:
     curves = []
     for name in ("whole", "killed"):
         folder = tmp_path / name
         folder.mkdir()
         write_examples(folder)
-        command = ["search", "my_model.py", "--trials", 3, *SHORT, "--epochs", 4, "--workers", 2, "--deterministic", "--no-refit", "--data",
-                   small_folder]  # fmt: skip
+        command = ["search", "my_model.py", "--trials", 3, *SHORT, "--set", "search.folds=2", "--workers", 2,
+                   "--deterministic", "--no-refit", "--data", small_folder]  # fmt: skip
         if name == "killed":
             kept = folder / "results/runs/my_model-1/checkpoints"
-            _kill_when(folder, command, lambda kept=kept: any(kept.glob("*/epoch-0002.ckpt")))
+            _kill_when(folder, command, lambda kept=kept: any(kept.glob("*/fold-0/epoch-0002.ckpt")))
             command.append("--resume")
         done = run(folder, *command)
         assert done.returncode == 0, done.stderr
@@ -253,6 +242,7 @@ def test_a_killed_search_of_a_hypermodel_ends_as_the_undisturbed_one(tmp_path: P
         curves.append([{key: value for key, value in row.items() if key != "seconds"} for row in table])
 
     assert curves[0] == curves[1]
+    assert max(int(row["epoch"]) for row in curves[0]) == 4  # two of each fold
 
 
 def _kill_when(folder: Path, command: list[object], ready: Callable[[], bool]) -> None:

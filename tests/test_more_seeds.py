@@ -17,7 +17,7 @@ def test_more_refit_seeds_are_added_to_those_that_were_scored(
     tuner: Callable[..., Done], small_folder: Path, space_path: Path, tmp_path: Path
 ) -> None:
     search = ["search", space_path, "--data", small_folder, "--trials", 2, "--epochs", 2, "--refit-epochs", 2, "--study", "s",
-              "--deterministic", "--workers", 2]  # fmt: skip
+              "--deterministic", "--workers", 1]  # fmt: skip
     at_once = tuner(*search, "--refit-seeds", 3, "--out", "whole", "--json")
     first = tuner(*search, "--refit-seeds", 1, "--json")
     folder = tmp_path / "results" / "runs" / "s"

@@ -16,7 +16,7 @@ from tuner.search.study import best_trial, load_study, summaries
 
 from .conftest import Done
 
-EPOCHS, TRAIN_IMAGES, TRIALS = 4, 4000, 20
+EPOCHS, TRAIN_IMAGES, TRIALS = 4, 2000, 15
 
 
 def _retrained(trial: TrialSummary, source: Source) -> float:
