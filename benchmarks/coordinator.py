@@ -115,6 +115,14 @@ class NoTraining:
         self._between()
         return [self._inbox.pop(self._random.randrange(len(self._inbox)))] if self._inbox else []
 
+    def placed(self, worker: int) -> bool:  # noqa: ARG002
+        """Every worker has a machine."""
+        return True
+
+    def room(self) -> int:
+        """Return how many there are."""
+        return self._workers
+
     def kill(self, worker: int) -> None:
         """Nothing to end."""
 

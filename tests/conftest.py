@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tuner.data.idx import PARTS, parse_idx, read_bytes
 from tuner.data.sources import Source, find, open_folder
+
+from . import server as postgres
+from .server import Server, Wire, programs
 
 # A space whose networks train in a second on the small slice.
 SMALL_SPACE = """
@@ -83,10 +86,14 @@ refit_seeds = 2
 
 NEEDED = {
     "backends": ("jax", "torch"),
+    "browser": ("playwright",),
     "formats": ("onnx", "tf2onnx", "onnxruntime", "ai_edge_litert"),
+    "landscape": ("sklearn",),
     "notebook": ("nbclient", "ipykernel", "ipywidgets"),
+    "postgres": ("psycopg",),
+    "ray": ("ray",),
 }
-"""By marker, what its tests need that is no dependency."""
+"""By marker, the modules that its tests need and that are no dependency."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,21 +101,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = _reasons_to_skip()
     if not config.getoption("--run-slow"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="trains for minutes: --run-slow, as .ci/run does"))
-    for marker, modules in NEEDED.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        for item in items if missing else ():
+        reasons["slow"] = "trains for minutes: --run-slow, as .ci/run does"
+    for item in items:
+        for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
-                reason = f"needs {', '.join(missing)}: tests/requirements-{marker}.txt, which .ci/run installs"
                 item.add_marker(pytest.mark.skip(reason=reason))
-    if importlib.util.find_spec("playwright") is None or chromium() is None:
-        for item in items:
-            if item.get_closest_marker("browser"):
-                reason = "needs Chromium and tests/requirements-browser.txt, which .ci/run installs"
-                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _reasons_to_skip() -> dict[str, str]:
+    """By marker, why its tests cannot run here."""
+    missing = {
+        marker: [name for name in modules if importlib.util.find_spec(name) is None]
+        for marker, modules in NEEDED.items()
+    }
+    if chromium() is None:
+        missing["browser"].append("Chromium")
+    if programs() is None:
+        missing["postgres"].append("a PostgreSQL server (apt-get install postgresql)")
+    return {
+        marker: f"needs {', '.join(names)}: tests/requirements-{marker}.txt, which .ci/run installs"
+        for marker, names in missing.items()
+        if names
+    }
 
 
 def chromium() -> str | None:
@@ -148,6 +164,27 @@ def bench(tmp_path: Path, small: Source) -> Any:
     from .scripted import Bench
 
     return Bench(tmp_path, small)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Server]:
+    with postgres.running() as one:
+        yield one
+
+
+@pytest.fixture
+def server(cluster: Server) -> Iterator[Server]:
+    """A PostgreSQL that runs, and that a test may stop."""
+    yield cluster
+    if not cluster.runs:
+        cluster.start()
+
+
+@pytest.fixture
+def wire(server: Server) -> Iterator[Wire]:
+    one = Wire(server.port)
+    yield one
+    one.close()
 
 
 @pytest.fixture

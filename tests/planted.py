@@ -204,6 +204,7 @@ def write_run(folder: Path, *, examples: bool = True, n_pixels: int = 28, channe
     from tuner.runs import write_table
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.toml").write_text("", "utf-8")  # nobody reads it, but it tells that a search was here
     probabilities, labels = predictions()
     np.savez_compressed(
         folder / "predictions.npz", probabilities=probabilities, labels=labels, trainings=np.array("a,b")

@@ -54,6 +54,7 @@ class ScriptedWorkers:
         self._jobs: dict[int, tuple[TrainJob, deque[float | str]]] = {}
         self._epochs: dict[int, int] = {}
         self.started = 0
+        self.places = 2
         self.sizes: dict[int, int] = {}
         self.handed_out: list[TrainJob] = []
 
@@ -78,6 +79,12 @@ class ScriptedWorkers:
 
     def receive(self, timeout: float) -> list[tuple[int, FromWorker]]:
         return [self._inbox.popleft()] if self._inbox else []
+
+    def placed(self, worker: int) -> bool:
+        return True
+
+    def room(self) -> int:
+        return self.places
 
     def kill(self, worker: int) -> None:
         self._jobs.pop(worker, None)
@@ -131,8 +138,8 @@ def dying(*times: int, number: int = 1) -> Script:
 class Bench:
     """One study in a folder, and searches on it."""
 
-    def __init__(self, folder: Path, source: Source) -> None:
-        self.outputs = Outputs.of(str(folder), None)
+    def __init__(self, folder: Path, source: Source, storage: str | None = None) -> None:
+        self.outputs = Outputs.of(str(folder), storage)
         self.source = source
         self.events: list[Event] = []
         self.interruption = Interruption()

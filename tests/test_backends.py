@@ -24,7 +24,8 @@ from .conftest import SMALL_SPACE, Done
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 NETWORK = {"blocks": 2, "filters_1": 8, "filters_2": 16, "dense_units": 32, "batch_size": 32}
-RECIPE = {"optimizer": "adamw", "weight_decay": 1e-3, "clip_norm": 1.0, "label_smoothing": 0.1, "l2": 1e-4, "erase": 4}
+RECIPE = {"optimizer": "adamw", "weight_decay": 1e-3, "clip_norm": 1.0, "label_smoothing": 0.1, "l2": 1e-4, "ema": 0.2,
+          "erase": 4}  # fmt: skip
 # No dropout, whose random numbers each backend draws its own way, and a slow rate: Adam's first steps divide by nearly
 # nothing, which magnifies rounding.
 STEPS = {**NETWORK, **RECIPE, "learning_rate": 1e-4, "flip": True}

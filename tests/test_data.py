@@ -220,6 +220,7 @@ def test_a_broken_folder_says_what_is_wrong_with_which_file(
     [
         ("search/worker.py", "from tuner.data.holdout import read_test", "The test pixels have one door"),
         ("training/fit.py", "import tuner.search.study", "A room imports only from rooms below it"),
+        ("search/crew.py", "import ray", "Ray has one door, and needs not be there"),
     ],
 )
 def test_an_import_through_a_wall_is_caught(tmp_path: Path, module: str, line: str, contract: str) -> None:

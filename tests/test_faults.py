@@ -56,7 +56,7 @@ COORDINATOR_DEATHS: dict[str, Fault] = {
         "when": "after",
         "caller": "create_study",
     },
-    "known-good entries waiting": {"at": STUDY + "enqueue_trial", "when": "after", "caller": "create_study"},
+    "known-good entries waiting": {"at": STUDY + "enqueue_trial", "when": "after", "caller": "queue_entries"},
     "facts not stored": {"at": STUDY + "set_user_attr", "key": "tuner"},
     "facts stored": {"at": STUDY + "set_user_attr", "when": "after", "key": "tuner"},
     # The first trial waited in the queue: it is taken from there, and written piece by piece.

@@ -20,7 +20,8 @@ from tuner.data.splits import read_images
 from tuner.errors import SpaceError
 from tuner.evaluation.apart import apart
 from tuner.search import worker
-from tuner.search.executors import local
+from tuner.search.executors import children, local
+from tuner.search.executors.processes import start
 from tuner.search.messages import Beat
 from tuner.search.worker import prepare_backend
 from tuner.space.hypermodel import asked_of
@@ -243,13 +244,13 @@ def test_a_file_here_that_is_called_like_a_library_hides_it_from_no_process_of_o
     (tmp_path / "beside_it.py").write_text("import random\nHERE = random.random()")
     (tmp_path / "my_model.py").write_text(f"import beside_it\n{HEAD}\ndef build(hp): return compiled(net())")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "COMMAND", "import random, tuner.errors")
+    children._forget()
 
     with (tmp_path / "log").open("wb") as log:
-        started = local._launch(log)
-    started.channel.close()
+        process, channel = start("random:SystemRandom", log, local.worker_environment(), alone=True)
+    channel.close()
 
-    assert started.process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert process.wait(30) == 0, (tmp_path / "log").read_text()
     assert apart(posixpath.join, "a", "b", what="joining", again="") == "a/b"
     assert built(read_hypermodel("my_model.py")).values == {}
 
@@ -258,13 +259,14 @@ def test_a_file_here_that_is_called_like_a_library_hides_it_from_no_process_of_o
 def test_a_worker_says_that_a_users_code_computes_and_nothing_when_it_hangs(
     monkeypatch: pytest.MonkeyPatch, *, busy: bool
 ) -> None:
-    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "BUSY", 0.1)  # this process has other threads, which compute a little
     ours, theirs = multiprocessing.Pipe()
 
     with worker.Worker(theirs)._pulse(7):
-        until = time.monotonic() + 0.4
+        until = time.monotonic() + 1.0
         while time.monotonic() < until:
-            time.sleep(0 if busy else 0.4)
+            time.sleep(0 if busy else 1.0)
 
     heard = []
     while ours.poll():

@@ -96,7 +96,7 @@ def test_a_search_has_the_options_of_the_command() -> None:
 
 EVERYTHING: dict[str, Any] = {
     "space": Path("small.toml"), "study": "one study", "trials": 3, "time": None, "epochs": 2, "data": Path("photos:32"),
-    "workers": 2, "sampler": "random", "metric": "val_balanced_accuracy", "pruner": "none", "seed": 7, "out": "there",
+    "workers": 2, "executor": "ray", "sampler": "random", "metric": "val_balanced_accuracy", "pruner": "none", "seed": 7, "out": "there",
     "storage": "sqlite:///some.db", "refit_epochs": 3, "refit_seeds": 1, "top": 2, "refit": False, "deterministic": True, "keep": 4,
     "start_with": "baselines", "resume": True,
     "set": {"search.train_images": 500, "parameters.optimizer": "adam", "parameters.learning_rate": {"low": 1e-5},
@@ -148,6 +148,7 @@ def test_what_is_wrong_is_an_error_of_the_list(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tuner.experiment.road.LocalExecutor", Workers)
+    monkeypatch.setattr("tuner.experiment.road.load_ahead", lambda: None)
 
     with pytest.raises(error, match=what):
         tuner.run_search(**{"space": "cnn", **said}, progress=False)
@@ -161,15 +162,8 @@ def test_what_is_wrong_is_an_error_of_the_list(
 class Workers(ScriptedWorkers):
     """Scripted workers as a search starts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_folder: Path) -> None:
         super().__init__(good)
-        self.log_folder: Path | None = None
-
-    def warm(self, count: int) -> None:
-        pass
-
-    def let_go(self) -> None:
-        pass
 
 
 Search = Callable[..., tuner.Result]
@@ -181,6 +175,7 @@ def search(space_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
     a shell starts background jobs with it ignored."""
     monkeypatch.chdir(space_path.parent)
     monkeypatch.setattr("tuner.experiment.road.LocalExecutor", Workers)
+    monkeypatch.setattr("tuner.experiment.road.load_ahead", lambda: None)
     monkeypatch.setattr(
         "tuner.experiment.road.write_everything",
         lambda folder, report, *_: write_json(folder / "report.json", report),

@@ -27,16 +27,18 @@ from tuner.search.study import load_study, summaries
 from tuner.space.settings import SearchSettings
 
 from . import planted
+from .conftest import SMALL_SPACE
 from .test_page import Page
 
 SETTINGS = SearchSettings(trials=6, epochs=4, seed=1)
 
 
 def _searched(bench: Any, name: str = "s", settings: SearchSettings = SETTINGS) -> Path:
-    """A study on disk, searched by scripted workers, with its empty run folder."""
+    """A study on disk, searched by scripted workers, with nothing but its space in its run folder."""
     bench.search(settings, name=name)
     folder: Path = bench.outputs.run_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.toml").write_text(SMALL_SPACE, "utf-8")
     return folder
 
 
@@ -186,7 +188,7 @@ def test_bad_input_is_one_clear_line(bench: Any, case: str, capsys: pytest.Captu
 
 def test_studies_stand_side_by_side(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _reported(bench, "one")
-    _reported(bench, "another", SearchSettings(trials=6, epochs=4, seed=2))
+    _reported(bench, "another", SearchSettings(trials=6, epochs=4, seed=2, startup="random"))
     _searched(bench, "third", SearchSettings(trials=3, epochs=4, seed=3))
 
     code = _tuner(bench, "report", "one", "--compare", "another", "--compare", "third")

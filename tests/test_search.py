@@ -86,7 +86,7 @@ def test_a_configuration_over_the_limits_is_refused_apart_and_never_trained(benc
         "filters_2 = 12\ndense_units = 16", "filters_2 = 4\ndense_units = 16"
     )
 
-    study, executor = bench.search(SearchSettings(trials=8, epochs=2), text=text)
+    study, executor = bench.search(SearchSettings(trials=8, epochs=2, startup="random"), text=text)
 
     states = [trial.state for trial in summaries(study)]
     assert states.count("refused") > 0

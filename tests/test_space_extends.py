@@ -367,7 +367,7 @@ def test_a_study_of_an_earlier_version_is_resumed_by_its_own_command(tmp_path: P
         space=str(tmp_path / "mine.toml"), out=str(tmp_path / "results"), resume=True, changes=(f"parameters.blocks={blocks}",)
     )  # fmt: skip
 
-    with claimed(dataclasses.replace(request, study="same")) as (opened, _):
+    with claimed(dataclasses.replace(request, study="same")) as (opened, *_):
         assert opened.resumed
     with (
         pytest.raises(StudyError, match="study 'other' was made with another space"),

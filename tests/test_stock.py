@@ -14,9 +14,9 @@ from tuner.training.stock import KEPT, Stock, shape_of
 
 FIRST = {"blocks": 2, "filters_1": 8, "filters_2": 16, "dense_units": 16, "dropout_conv": 0.1, "dropout_dense": 0.3,
          "optimizer": "adamw", "learning_rate": 5e-3, "weight_decay": 1e-2, "label_smoothing": 0.1, "batch_size": 32,
-         "shift": 1, "rotation": 4.0, "zoom": 0.1, "erase": 4}  # fmt: skip
+         "ema": 0.1, "shift": 1, "rotation": 4.0, "zoom": 0.1, "erase": 4}  # fmt: skip
 SECOND = {**FIRST, "dropout_conv": 0.4, "dropout_dense": 0.1, "learning_rate": 1e-3, "weight_decay": 1e-1, "zoom": 0.2,
-          "label_smoothing": 0.0, "batch_size": 64, "shift": 3, "rotation": 9.0, "erase": 7, "schedule": "onecycle"}  # fmt: skip
+          "label_smoothing": 0.0, "batch_size": 64, "ema": 0.3, "shift": 3, "rotation": 9.0, "erase": 7, "schedule": "onecycle"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_kept_loop_keeps_nothing_of_the_training_before(images: Images, warm: 
 
 
 @pytest.mark.parametrize(
-    "strength", ["dropout_conv", "weight_decay", "label_smoothing", "shift", "rotation", "zoom", "erase"]
+    "strength", ["dropout_conv", "weight_decay", "label_smoothing", "ema", "shift", "rotation", "zoom", "erase"]
 )
 def test_each_strength_counts_in_a_kept_loop(images: Images, warm: tuple, strength: str) -> None:
     stock, first, kept = warm
@@ -74,7 +74,7 @@ def test_each_strength_counts_in_a_kept_loop(images: Images, warm: tuple, streng
 @pytest.mark.parametrize(
     "other",
     [{"filters_2": 24}, {"norm": "none"}, {"optimizer": "adam"}, {"momentum": 0.8}, {"dropout_conv": 0.0}, {"shift": 0},
-     {"flip": True}, {"clip_norm": 1.0}, {"l2": 1e-4}, {"weight_decay": 0.0}, {"head": "average"}],
+     {"flip": True}, {"clip_norm": 1.0}, {"l2": 1e-4}, {"weight_decay": 0.0}, {"ema": 0.0}, {"head": "average"}],
     ids=str,
 )  # fmt: skip
 def test_another_shape_is_another_loop(other: dict) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from tuner.search.pruners import Halving, passes, rungs
-from tuner.search.samplers import PerTrial
+from tuner.search.samplers import ANYWHERE, PerTrial, distributions_of, make_sampler
 from tuner.search.study import summaries
+from tuner.space.reader import parse_space
 from tuner.space.settings import SearchSettings
 
 from .conftest import SMALL_SPACE
@@ -83,3 +86,76 @@ def test_what_tpe_draws_depends_on_the_study_and_not_on_what_the_sampler_was_ask
     again.add_trials(study.trials)
 
     assert sample(study.ask(), "left") == sample(again.ask(), "left")
+
+
+def drawn_near(entries: list[dict], number: int = 300) -> list[dict]:
+    """Return what is drawn before the model starts, without the trials that are drawn anywhere."""
+    distributions = distributions_of(parse_space("small", SMALL_SPACE).space)
+    study = optuna.create_study(direction="maximize", sampler=PerTrial(0, 1000, entries))
+    drawn = [study.ask(distributions) for _ in range(number)]
+    return [trial.params for trial in drawn if trial.number % ANYWHERE]
+
+
+def test_trials_near_a_known_good_configuration_keep_most_of_it_and_stay_in_the_space() -> None:
+    distributions = distributions_of(parse_space("small", SMALL_SPACE).space)
+    entry = {"filters_1": 8, "filters_2": 12, "dense_units": 16, "optimizer": "adam", "learning_rate": 5e-3}
+
+    drawn = drawn_near([entry])
+
+    for name, value in entry.items():
+        values = [params[name] for params in drawn]
+        assert 0.5 < sum(one == value for one in values) / len(values) < 0.75, name  # 0.6
+        assert all(distributions[name]._contains(distributions[name].to_internal_repr(one)) for one in values)
+    assert all(any(params[name] != value for name, value in entry.items()) for params in drawn)
+    rates = [params["learning_rate"] for params in drawn]
+    assert min(rates) < 2e-3
+    assert max(rates) > 1e-2
+    assert len({params["momentum"] for params in drawn}) > 150  # the entry says nothing of it
+
+
+def test_what_is_drawn_near_does_not_depend_on_the_order_in_which_an_entry_names_its_values() -> None:
+    entry = {"filters_1": 8, "dense_units": 16, "optimizer": "adam"}
+
+    assert drawn_near([entry], 30) == drawn_near([dict(reversed(entry.items()))], 30)
+
+
+def test_values_that_a_parameter_may_not_have_any_more_are_drawn_anew() -> None:
+    strange = {"filters_1": 100, "dense_units": "many", "optimizer": "lion", "learning_rate": "fast", "filters_2": 12}
+
+    drawn = drawn_near([{}, strange])
+
+    assert {params["filters_1"] for params in drawn} == {4, 8, 12}
+    assert {params["optimizer"] for params in drawn} == {"sgd", "adam"}
+    assert sum(params["filters_2"] == 12 for params in drawn) / len(drawn) > 0.5
+
+
+def test_one_free_parameter_is_searched_and_no_trial_repeats_an_entry(bench: Bench) -> None:
+    text = SMALL_SPACE
+    for kind, name in (("int", "filters_1"), ("int", "filters_2")):
+        text = text.replace(f'[parameters.{name}]\ntype = "{kind}"\nlow = 4\nhigh = 12\nstep = 4',
+                            f'[parameters.{name}]\ntype = "fixed"\nvalue = 8')  # fmt: skip
+    text = text.replace('type = "choice"\noptions = [0, 16]', 'type = "fixed"\nvalue = 16')
+    text = text.replace('type = "choice"\noptions = ["sgd", "adam"]', 'type = "fixed"\nvalue = "adam"')
+    text = text.replace("filters_2 = 12\ndense", "filters_2 = 8\ndense")
+
+    study, _ = bench.search(
+        SearchSettings(trials=14, epochs=2, startup="near", startup_trials=14, pruner="none"), text=text
+    )
+
+    assert [trial.state for trial in summaries(study)] == ["complete"] * 14
+    assert len({trial.params["learning_rate"] for trial in study.get_trials()}) == 14
+
+
+def test_trials_are_drawn_near_each_of_the_known_good_configurations_or_near_none() -> None:
+    space = parse_space("small", SMALL_SPACE).space
+    entries = tuple({"filters_1": 4, "filters_2": 4, "dense_units": units} for units in (0, 16))
+    shares = {}
+    for startup in ("near", "random"):
+        settings = SearchSettings(startup=startup, startup_trials=1000)
+        sampler = make_sampler(settings, dataclasses.replace(space, start_with=entries))
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        drawn = [study.ask(distributions_of(space)).params for _ in range(600)]
+        shares[startup] = sum(params["filters_1"] == 4 for params in drawn) / 600
+        assert 0.3 < sum(params["dense_units"] == 0 for params in drawn) / 600 < 0.7
+
+    assert shares["random"] < 0.38 < shares["near"]  # a third; two in three trials keep half of theirs

@@ -234,7 +234,8 @@ def _resumed(
     return figures(curve), road.network.get_weights()
 
 
-DEMANDING = {**VALUES, "dropout_conv": 0.2, "shift": 1, "erase": 4, "weight_decay": 1e-3, "clip_norm": 1.0}
+DEMANDING = {**VALUES, "dropout_conv": 0.2, "shift": 1, "erase": 4, "weight_decay": 1e-3, "clip_norm": 1.0,
+             "ema": 0.1}  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
@@ -260,6 +261,29 @@ def test_the_plain_road_is_taken_up_again_exactly_too(images: Images, tmp_path: 
     assert all(np.array_equal(a, b) for a, b in zip(weights, network.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("make", [make_road, PlainRoad])
+def test_averaged_weights_are_those_of_every_step_by_their_share(images: Images, make: Make) -> None:
+    values = {**VALUES, "dropout_dense": 0.0, "norm": "batch"}
+    bare, recipe = new_road(images, values, make=make)
+    averaging, _ = new_road(images, {**values, "ema": 0.25}, make=make)
+    plan = plan_epoch(1, 1, len(images.train), recipe.batch_size)
+    rates = learning_rates(recipe, len(plan.order))
+
+    wanted = bare.network.get_weights()
+    for step in range(len(plan.order)):
+        one = slice(step, step + 1)
+        bare.epoch(plan.order[one], plan.draws[one], rates[one], lambda: False)
+        keep = (1 - 1 / (step + 1)) ** 4
+        wanted = [keep * old + (1 - keep) * new for old, new in zip(wanted, bare.network.get_weights(), strict=True)]
+    averaging.epoch(plan.order, plan.draws, rates, lambda: False)
+
+    for found, average in zip(averaging.network.get_weights(), wanted, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-5)
+    twins = averaging.slots[-len(wanted) :]
+    for twin, last in zip(twins, bare.network.get_weights(), strict=True):  # the next epoch goes on from there
+        np.testing.assert_allclose(np.asarray(twin), last, rtol=1e-4, atol=1e-5)
+
+
 def test_a_damaged_checkpoint_is_left_out_for_the_one_before(images: Images, tmp_path: Path) -> None:
     curve, network = train(images, VALUES, epochs=4)
     _resumed(images, VALUES, tmp_path / "whole", until=3)
@@ -270,9 +294,9 @@ def test_a_damaged_checkpoint_is_left_out_for_the_one_before(images: Images, tmp
     saved: list[int] = []
 
     class Watched(Checkpoints):
-        def save(self, network: keras.Model, optimizer: object, curve: list[EpochResult]) -> None:
+        def save(self, network: keras.Model, slots: list[object], curve: list[EpochResult]) -> None:
             saved.append(len(curve))
-            super().save(network, optimizer, curve)
+            super().save(network, slots, curve)
 
     for name, damaged in {"empty": b"", "garbage": b"garbage", "half": whole[:middle], "flipped": flipped}.items():
         folder = shutil.copytree(tmp_path / "whole", tmp_path / name)
@@ -296,13 +320,13 @@ def test_checkpoints_of_another_training_are_not_taken_up_and_do_not_stand_in_th
     _resumed(images, VALUES, tmp_path, until=3)
 
     road, _ = new_road(images, VALUES)
-    network, optimizer = road.network, road.optimizer
+    network, slots = road.network, road.slots
 
     other = Checkpoints(tmp_path, "other")
-    assert other.load(network, optimizer) == []
+    assert other.load(network, slots) == []
     result = EpochResult(1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0)
-    other.save(network, optimizer, [result])
-    assert other.load(network, optimizer) == [result]
+    other.save(network, slots, [result])
+    assert other.load(network, slots) == [result]
 
 
 def test_two_epochs_are_kept_and_no_drafts(images: Images, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,10 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.errors import EnvironmentProblem, StudyError
+from tuner.errors import EnvironmentProblem, StudyError, TunerError
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 AGAIN = "the same command goes on where it was"
@@ -44,7 +45,8 @@ class Outputs:
     """The folder of all results, and the storage URL of the studies."""
 
     folder: Path
-    storage: str
+    storage: str = field(repr=False)
+    """May hold a password."""
 
     @classmethod
     def of(cls, folder: str, storage: str | None) -> Outputs:
@@ -58,6 +60,13 @@ class Outputs:
     def run_folder(self, study: str) -> Path:
         """Return where the run of ``study`` leaves its files."""
         return self.folder / "runs" / study
+
+    def has_run(self, study: str) -> bool:
+        """Tell whether the run of ``study`` is on this machine: a database may be seen from others.
+
+        Its folder alone does not say so: a search that was refused, or ended before its study, makes one as well.
+        """
+        return (self.run_folder(study) / "space.toml").exists()
 
     @property
     def database(self) -> Path | None:
@@ -103,9 +112,20 @@ def resume_command(outputs: Outputs, study: str, *more: str) -> str:
 def typed(outputs: Outputs, *words: str, more: Sequence[str] = ()) -> str:
     """Return a command on the same studies, as it is typed in the folder where this one was, without passwords."""
     where = [] if str(outputs.folder) == "results" else ["--out", str(outputs.folder)]
-    if outputs.storage != Outputs.of(str(outputs.folder), None).storage:
-        where += ["--storage", without_password(outputs.storage)]
+    if outputs.storage != Outputs.of(str(outputs.folder), os.environ.get("TUNER_STORAGE") or None).storage:
+        where += ["--storage", _to_be_typed(outputs.storage)]
     return shlex.join(["tuner", *words, *where, *more])
+
+
+def _to_be_typed(storage: str) -> str:
+    """Return a storage URL from which passwords are left out: stars would be taken for one.
+
+    >>> _to_be_typed("postgresql+psycopg://ann:a b@c/d@host/db?sslpassword=x&connect_timeout=3&password=y")
+    'postgresql+psycopg://ann@host/db?connect_timeout=3'
+    """
+    address, mark, query = re.sub(r"(://[^:/\s]*):.*@", r"\1@", storage, flags=re.DOTALL).partition("?")
+    kept = [word for word in query.split("&") if not re.match("(ssl)?password=", word)]
+    return address + (mark + "&".join(kept) if any(kept) else "")
 
 
 @dataclass
@@ -266,13 +286,23 @@ def commit() -> str | None:
 
 def command_line() -> str:
     """Return the command as it can be typed again, without the path of the program and without passwords."""
-    text = shlex.join(["tuner", *sys.argv[1:]])
-    return without_password(os.fsencode(text).decode("utf-8", "replace"))  # bytes that are no UTF-8 cannot be written
+    text = shlex.join(["tuner", *map(without_password, sys.argv[1:])])
+    return os.fsencode(text).decode("utf-8", "replace")  # bytes that are no UTF-8 cannot be written
 
 
 def without_password(text: str) -> str:
-    """Return ``text`` with the password of every URL in it replaced by stars."""
-    return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
+    """Return ``text``, one URL or one argument, with every password in it replaced by stars.
+
+    A password may hold anything, and a user's name an @ (Azure's): it ends at the last @. libpq takes one in the query,
+    too.
+
+    >>> without_password("postgresql+psycopg://ann@corp:secret@host/db")
+    'postgresql+psycopg://ann@corp:***@host/db'
+    >>> without_password("postgresql+psycopg://ann:a b@c/d@host/db?sslpassword=x&connect_timeout=3")
+    'postgresql+psycopg://ann:***@host/db?sslpassword=***&connect_timeout=3'
+    """
+    text = re.sub(r"(://[^:/\s]*):.*@", r"\1:***@", text, flags=re.DOTALL)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", text)
 
 
 def lock_beside(database: Path, study: str | None = None) -> Path:
@@ -306,6 +336,13 @@ def only_one(folder: Path, database: Path | None, busy: str | None = None) -> It
                 os.ftruncate(lock.fileno(), 0)
                 os.write(lock.fileno(), f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         yield
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove a run folder in which a search has left nothing but its lock, unless somebody has that now."""
+    with contextlib.suppress(TunerError, OSError), only_one(folder, None):
+        if all(path.name == ".lock" for path in folder.iterdir()):
+            shutil.rmtree(folder)
 
 
 def _processor() -> str:

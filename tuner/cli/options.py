@@ -15,7 +15,7 @@ Storage = Annotated[
     typer.Option(
         "--storage",
         envvar="TUNER_STORAGE",
-        help="Study storage: an SQLite file or an SQLAlchemy URL.  [default: OUT/studies.db]",
+        help="Studies: an SQLite file, or postgresql+psycopg://USER@HOST/DATABASE.  [default: OUT/studies.db]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]

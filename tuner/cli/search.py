@@ -50,6 +50,12 @@ def search(  # noqa: PLR0913  # every option is one parameter
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a full trial.", show_default=False)] = None,
     data: Data = None,
     workers: Workers = None,
+    executor: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(
+            help="Where workers run: here, or on a Ray cluster (--set search.ray_address=…).", show_default=False
+        ),
+    ] = None,
     sampler: Annotated[
         Literal["tpe", "random", "qmc", "grid"] | None, typer.Option(help="Which values next.", show_default=False)
     ] = None,
@@ -114,6 +120,7 @@ def search(  # noqa: PLR0913  # every option is one parameter
         "time": _seconds(time),
         "epochs": epochs,
         "workers": read_workers(workers),
+        "executor": executor,
         "metric": metric,
         "sampler": sampler,
         "pruner": pruner,

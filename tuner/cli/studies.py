@@ -58,7 +58,9 @@ def rename(
 
     outputs = Outputs.of(out, storage)
     rename_study(outputs, study, to)
-    screens.say(f"{study} is now {to}; its run is in {outputs.run_folder(to)}")
+    folder = outputs.run_folder(to)
+    where = f"its run is in {folder}" if folder.is_dir() else "its run folder is not here: where it is, rename it, too"
+    screens.say(f"{study} is now {to}; {where}")
 
 
 @app.command()

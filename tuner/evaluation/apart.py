@@ -3,56 +3,60 @@
 from __future__ import annotations
 
 import importlib
-import os
-import pickle
-import socket
-import subprocess
-import sys
+import signal
+import tempfile
 from collections.abc import Callable
-from typing import Any, TypeVar
+from multiprocessing.connection import Connection
+from typing import IO, TypeVar
 
 from tuner.errors import SearchError, TunerError
-from tuner.search.worker import end_with
+from tuner.search.executors.local import worker_environment
+from tuner.search.executors.processes import start
 
 T = TypeVar("T")
 
 
-def apart(function: Callable[..., T], *arguments: object, what: str, again: str) -> T:
+def apart(  # one verb with its whole sentence
+    function: Callable[..., T],
+    *arguments: object,
+    what: str,
+    again: str,
+    error: type[TunerError] = SearchError,
+    alone: bool = False,
+) -> T:
     """Return what a function of a module of ours returns; both travel pickled. The process ends when this one does.
 
-    Raises SearchError: ``what`` failed, with the last line that it said and the hint ``again``.
+    One that is to be ``alone`` has nothing loaded that the function does not load. Raises ``error``: ``what`` failed,
+    with the last line that it said and the hint ``again``.
     """
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        # A session of its own, for Ctrl-C in the terminal is the coordinator's; it ends with us by the socket.
-        done = subprocess.run(  # noqa: S603  # ourselves
-            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
-            input=pickle.dumps((function.__module__, function.__qualname__, arguments)),
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-            capture_output=True,
-            check=False,
-            start_new_session=True,
-            pass_fds=[theirs.fileno()],
-        )
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise SearchError(f"{what} failed: {last[0]}", hint=again)
-    result: T = pickle.loads(done.stdout)  # noqa: S301  # from ourselves
-    return result
+    with tempfile.TemporaryFile() as log:
+        process, channel = start(f"{__name__}:main", log, worker_environment(), alone=alone)
+        with channel:
+            try:
+                channel.send((function.__module__, function.__qualname__, arguments))
+                answer: tuple[T] | str = channel.recv()
+            except (EOFError, OSError):
+                answer = _how_it_ended(process.wait(), log)
+        process.wait()
+    if isinstance(answer, str):
+        raise error(f"{what} failed: {answer}", hint=again)
+    return answer[0]
 
 
-def main(descriptor: str) -> None:
-    """Do what stands on the standard input, and write what came out to the standard output."""
-    end_with(int(descriptor))
-    module, name, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301  # from ourselves
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever a library prints is no answer
+def _how_it_ended(code: int, log: IO[bytes]) -> str:
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip().splitlines()
+    return said[-1] if said else f"exit code {code}"
+
+
+def main(channel: Connection) -> None:
+    """Do what comes through the channel, and send what came out: the result, alone in a tuple, or what was wrong."""
+    module, name, arguments = channel.recv()
+    answer: tuple[object] | str
     try:
-        result: Any = getattr(importlib.import_module(module), name)(*arguments)
+        answer = (getattr(importlib.import_module(module), name)(*arguments),)
     except TunerError as error:
-        sys.exit(error.message)
-    answers.write(pickle.dumps(result))
-    answers.flush()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        answer = error.message
+    channel.send(answer)

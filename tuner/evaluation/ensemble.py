@@ -138,7 +138,7 @@ def make_ensemble(  # noqa: PLR0913  # one verb with its whole sentence
     candidates = candidates_of(trials, shelf, settings.folds)
     if len(candidates) < 2:  # noqa: PLR2004  # a vote
         raise SearchError(
-            f"an ensemble needs the checkpoints of two configurations, and {len(candidates)} is kept",
+            f"an ensemble needs the checkpoints of two configurations, and {len(candidates) or 'none'} is kept",
             hint="a search with --keep N keeps those of its N best trials",
         )
     cut = Cut(settings.train_images) if settings.folds == 1 else Cut(settings.train_images, fold=(0, settings.folds))

@@ -13,6 +13,7 @@ from tuner.experiment.road import epoch_images
 from tuner.records import Cost
 from tuner.runs import auto_workers
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, Pace
+from tuner.search.executors import room_on_ray
 from tuner.search.rehearsal import explored
 from tuner.search.request import Request, planned
 from tuner.search.task import Survey, draw, summed_up
@@ -64,7 +65,7 @@ def forecast(request: Request, tell: Callable[[str], None]) -> Forecast:
     pace = Pace.guess()
     space_file, settings = planned(request)
     source = find(request.data, tell)
-    workers = auto_workers() if settings.workers == "auto" else int(settings.workers)
+    workers = _workers(settings)
     images = epoch_images(settings, source)
     if space_file.space.hypermodel:
         space_file, drawn = explored(space_file, tell, source)
@@ -93,3 +94,10 @@ def forecast(request: Request, tell: Callable[[str], None]) -> Forecast:
     total = settings.total_trials or 0
     seconds = math.ceil(total / workers) * typical.trial_seconds + after
     return Forecast(space_file, settings, workers, found, estimates, None, seconds)
+
+
+def _workers(settings: SearchSettings) -> int:
+    """Return how many workers there would be, now. Raises EnvironmentProblem when there is no such cluster."""
+    if settings.workers != "auto":
+        return int(settings.workers)
+    return max(1, room_on_ray(settings)) if settings.executor == "ray" else auto_workers()

@@ -11,11 +11,11 @@ from pathlib import Path
 from tuner.errors import StudyError
 from tuner.reporting.best import known_study
 from tuner.reporting.report import read_report, trial_documents, trial_table
-from tuner.runs import Outputs, as_table, disk_trouble_in_one_line, folder_bytes, lock_beside, only_one
+from tuner.runs import Outputs, as_table, disk_trouble_in_one_line, folder_bytes, lock_beside, remove_unused
 from tuner.search.asked import as_searched
 from tuner.search.request import check_name
-from tuner.search.storage import open_storage
-from tuner.search.study import load_study, study_names
+from tuner.search.storage import PatientStorage, alone, open_storage
+from tuner.search.study import half_made_of, load_study, study_names
 from tuner.space.reader import parse_space
 
 AGAIN = "the same command goes on"
@@ -27,25 +27,35 @@ def rename_study(outputs: Outputs, old: str, new: str) -> None:
     The folder comes first: when that is all that was done, the same call does the rest.
     """
     check_name(new)
-    storage = open_storage(outputs, create=False)
     known = known_study(outputs, old)
     to = outputs.run_folder(new)
     begun = not known.folder.exists() and (read_report(to) or {}).get("study_identity") == known.facts.identity
-    if new in study_names(storage) or (to.exists() and not begun):
-        raise StudyError(f"study '{new}' exists", hint="choose another name")
-    with _alone(outputs, old), disk_trouble_in_one_line(to, AGAIN):
-        if known.folder.exists():
+    with _alone(outputs, old) as storage, disk_trouble_in_one_line(to, AGAIN):
+        if new in study_names(storage) or half_made_of(storage, new) is not None or (to.exists() and not begun):
+            raise StudyError(f"study '{new}' exists", hint="choose another name")
+        storage.own(storage.get_study_id_from_name(old))  # a search that has lost its connection ends
+        if moved := known.folder.exists():
             known.folder.rename(to)
-        storage.rename_study(old, new)
+        try:
+            storage.rename_study(old, new)
+        except StudyError:  # another machine was quicker
+            if moved:
+                to.rename(known.folder)
+            raise
         if outputs.database:
             lock_beside(outputs.database, old).unlink(missing_ok=True)
 
 
 def what_goes(outputs: Outputs, name: str) -> str:
     """Return in words what ``delete_study`` would delete. Raises StudyError when there is no such study."""
-    known = known_study(outputs, name)
-    size = f" and {known.folder} ({folder_bytes(known.folder) / 1e6:.1f} MB)" if known.folder.exists() else ""
-    return f"study '{name}' ({len(known.trials)} trials){size}"
+    folder = outputs.run_folder(name)
+    if half_made_of(open_storage(outputs, create=False), name) is not None:
+        what = f"the half-made study '{name}'"
+    else:
+        what = f"study '{name}' ({len(known_study(outputs, name).trials)} trials)"
+    if folder.exists():
+        return f"{what} and {folder} ({folder_bytes(folder) / 1e6:.1f} MB)"
+    return what if outputs.database else f"{what}, not the run folder of the machine that searched it"
 
 
 def delete_study(outputs: Outputs, name: str) -> None:
@@ -53,12 +63,12 @@ def delete_study(outputs: Outputs, name: str) -> None:
 
     The study comes first: a folder that is left without one is nobody's.
     """
-    storage = open_storage(outputs, create=False)
-    known = known_study(outputs, name)
-    with _alone(outputs, name), disk_trouble_in_one_line(known.folder, AGAIN):
-        storage.delete_study(storage.get_study_id_from_name(name))
-        if known.folder.exists():
-            shutil.rmtree(known.folder)
+    stored, folder = half_made_of(open_storage(outputs, create=False), name), outputs.run_folder(name)
+    stored = stored or known_study(outputs, name).name
+    with _alone(outputs, name) as storage, disk_trouble_in_one_line(folder, AGAIN):
+        storage.delete_study(storage.get_study_id_from_name(stored))
+        if folder.exists():
+            shutil.rmtree(folder)
         if outputs.database:
             lock_beside(outputs.database, name).unlink(missing_ok=True)
 
@@ -74,12 +84,15 @@ def exported(outputs: Outputs, name: str, *, as_json: bool) -> str:
 
 
 @contextlib.contextmanager
-def _alone(outputs: Outputs, name: str) -> Iterator[None]:
+def _alone(outputs: Outputs, name: str) -> Iterator[PatientStorage]:
     """Hold the study, so that no search of it runs meanwhile; its folder may be gone."""
     folder: Path = outputs.run_folder(name)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder, outputs.database):
-        if made:
-            shutil.rmtree(folder)
-        yield
+    try:
+        with alone(outputs, name) as storage:
+            if made:
+                shutil.rmtree(folder)
+            yield storage
+    finally:
+        remove_unused(folder)

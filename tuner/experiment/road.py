@@ -29,7 +29,6 @@ from tuner.reporting.verdict import verdict
 from tuner.reporting.writing import write_everything
 from tuner.runs import (
     Interruption,
-    auto_workers,
     command_line,
     disk_trouble_in_one_line,
     folder_bytes,
@@ -40,16 +39,17 @@ from tuner.runs import (
     write_text,
 )
 from tuner.search.asked import as_searched
-from tuner.search.budget import FORWARD_SHARE, Clock, Pace
+from tuner.search.budget import FORWARD_SHARE, Clock, Pace, processor_seconds
 from tuner.search.coordinator import Coordinator
 from tuner.search.crew import Crew
-from tuner.search.executors.local import LocalExecutor
+from tuner.search.executors import Executor, on_ray
+from tuner.search.executors.local import LocalExecutor, load_ahead
 from tuner.search.pruners import make_pruner
 from tuner.search.rehearsal import check_settings, rehearse
 from tuner.search.request import Opened, Request, claimed
 from tuner.search.samplers import make_sampler
 from tuner.search.shelf import Shelf
-from tuner.search.storage import open_storage
+from tuner.search.storage import PatientStorage
 from tuner.search.study import (
     StudyFacts,
     create_study,
@@ -72,16 +72,13 @@ def run_search(request: Request, observe: Observer, interruption: Interruption |
     Raises the errors of ``tuner.errors``; KeyboardInterrupt, which ``interruption`` asks for between two epochs, leaves
     a study that ``resume`` goes on with.
     """
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), processor_seconds()
     pace = Pace.guess()  # before the workers start, which load TensorFlow on every core
-    asked = request.settings.get("workers")
-    with contextlib.closing(LocalExecutor()) as executor:
-        with contextlib.suppress(OSError):  # no room for a temporary log: they start later, then
-            executor.warm(asked if isinstance(asked, int) else auto_workers())  # while the space is being read
-        with claimed(request) as (opened, folder), disk_trouble_in_one_line(folder, "'--resume' goes on"):
-            clock = Clock(started, opened.settings.time)
-            executor.log_folder = folder
-            return _Run(request, opened, folder, clock, observe, interruption or Interruption(), executor, pace).whole()
+    if request.settings.get("executor") != "ray":
+        load_ahead()  # while the space is being read
+    with claimed(request) as (opened, folder, storage), disk_trouble_in_one_line(folder, "'--resume' goes on"):
+        clock = Clock(started, opened.settings.time, cpu_before)
+        return _Run(request, opened, folder, storage, clock, observe, interruption or Interruption(), pace).whole()
 
 
 @dataclass
@@ -91,28 +88,27 @@ class _Run:
     request: Request
     opened: Opened
     folder: Path
+    storage: PatientStorage
     clock: Clock
     observe: Observer
     interruption: Interruption
-    executor: LocalExecutor
     pace: Pace
     _noted: float = -math.inf
 
     def whole(self) -> Document:
         """Run everything, and return the report."""
         settings, space = self.opened.settings, self.opened.space_file.space
-        workers = auto_workers() if settings.workers == "auto" else int(settings.workers)
         # Until averaging was chosen with the winner's checkpoint, whichever finalist that is.
         shelf = Shelf(self.folder / "checkpoints", max(settings.keep, settings.top))
         sweep_drafts(self.folder)
-        with contextlib.closing(self.executor) as executor:
-            crew = Crew(executor, workers, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
-            executor.let_go()
+        with contextlib.closing(self._executor()) as executor:
+            size = None if settings.workers == "auto" else int(settings.workers)
+            crew = Crew(executor, size, heartbeat=settings.heartbeat, observe=self.observe, memory=settings.memory)
             source = find(self.opened.data, lambda text: self.observe(Note(text)))
             self._tell_of(source)
             rehearsed = self._rehearse(crew, source) if space.hypermodel else None
-            task = SearchTask(space, settings, source, epoch_images(settings, source), workers, rehearsed)
-            timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit)
+            task = SearchTask(space, settings, source, epoch_images(settings, source), crew.size, rehearsed)
+            timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit, size=lambda: crew.size)
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
                 self.observe(Note(f"There is no study '{self.opened.name}' to resume: it begins."))
@@ -146,7 +142,7 @@ class _Run:
             document = ending.score(winner, refitted, document)
         # As many as were asked for; a worker that was stopped may have written one more.
         Shelf(shelf.folder, settings.keep).tidy(trials)
-        report = build_report(facts, trials, winner, document, self.clock.elapsed())
+        report = build_report(facts, trials, winner, document, self.clock)
         report["run_folder_bytes"] = folder_bytes(self.folder) - shelf.refit_bytes()
         report = verdict(self.opened.outputs, self.folder, study_facts, source, trials, report)
         write_json(self.folder / "run.json", _manifest(facts, report, self.clock))
@@ -154,6 +150,10 @@ class _Run:
         if document:
             shelf.clear_refit()  # not before the result is in
         return report
+
+    def _executor(self) -> Executor:
+        settings, folder = self.opened.settings, self.folder
+        return on_ray(settings, folder) if settings.executor == "ray" else LocalExecutor(folder)
 
     def _tell_of(self, source: Source) -> None:
         """Tell what is to be known of the space and of the images before they are searched."""
@@ -177,12 +177,14 @@ class _Run:
 
     def _study(self, source: Source) -> tuple[optuna.Study, StudyFacts]:
         """Create or load the study, with the sampler and pruner that this search uses, and note this search in it."""
-        opened = self.opened
-        storage = open_storage(opened.outputs, create=not opened.resumed)
+        opened, storage = self.opened, self.storage
         storage.trouble = self._hear_trouble
         space, settings = opened.space_file.space, opened.settings
         command = self.request.command or command_line()
         if opened.resumed:
+            if not (self.folder / "space.toml").exists():
+                said = "has nothing of this study: trials under way and the refit begin anew"
+                self.observe(Note(f"{self.folder} {said}; --out names the folder that it was searched in."))
             study, facts = load_study(storage, opened.name)
             if facts.data != source.digest:
                 raise StudyError(

@@ -20,11 +20,12 @@ from tuner.export.rebuild import rebuild
 from tuner.export.runtimes import FILES, Pixels
 from tuner.records import Observer
 from tuner.reporting.again import images_here
-from tuner.reporting.best import Known, best_document, known_study
+from tuner.reporting.best import Known, best_document, known_study, not_here
 from tuner.reporting.report import Document
 from tuner.reporting.verdict import PREDICTIONS
-from tuner.runs import AGAIN, Interruption, Outputs, make_writable, only_one, resume_command, versions
+from tuner.runs import AGAIN, Interruption, Outputs, make_writable, resume_command, versions
 from tuner.search.shelf import Shelf
+from tuner.search.storage import alone
 
 CHECKED_IMAGES = 1000
 """Of the validation split: a format has to predict them as the trained model does."""
@@ -52,9 +53,10 @@ def find(
     document = best_document(outputs, known, wanted.trial)
     if wanted.ensemble is None:
         return known, document
+    _see_run_folder(outputs, known)
     source = _images_of(known)
     make_writable(known.folder)
-    with only_one(known.folder, outputs.database):
+    with alone(outputs, known.name):
         made = make_ensemble(
             known.trials,
             known.facts,
@@ -71,6 +73,7 @@ def take_away(  # noqa: PLR0913  # one verb with its whole sentence
     outputs: Outputs, known: Known, document: Document, wanted: Wanted, folder: Path, tell: Callable[[str], None]
 ) -> list[Written]:
     """Export the model that ``find`` found, and ``tell`` each step. Raises ExportError."""
+    _see_run_folder(outputs, known)
     source = images_here(known.facts)
     images = None if source is None else read_images(source).val[:CHECKED_IMAGES]
     if source is not None and not document["classes"]:  # the search has not reported yet
@@ -95,6 +98,12 @@ def take_away(  # noqa: PLR0913  # one verb with its whole sentence
         tell(f"rebuilding trial {wanted.trial} …")
         _rebuild(outputs, known, wanted.trial, model)
         return export_model(model, document, folder, wanted.formats, images, tell, code)
+
+
+def _see_run_folder(outputs: Outputs, known: Known) -> None:
+    if not outputs.has_run(known.name):
+        hint = "--out names the folder that it was searched in; its models are there"
+        raise ExportError(not_here(outputs, known.name), hint=hint)
 
 
 def _bring(document: Document, source: Source | None, images: Pixels | None) -> Way | None:

@@ -6,23 +6,30 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tuner.errors import ExportError
+from tuner.evaluation.apart import apart
 from tuner.export.bring import PICTURES, as_document
 from tuner.export.card import model_card
-from tuner.export.runtimes import FILES, LABELS, NEEDED, Pixels, install_hint, own_classes
+from tuner.export.convert import convert
+from tuner.export.runtimes import (
+    FILES,
+    LABELS,
+    NEEDED,
+    Pixels,
+    Probabilities,
+    install_hint,
+    own_classes,
+    probe,
+)
 from tuner.reporting.report import Document
 from tuner.runs import folder_bytes, write_text
 from tuner.space.hypermodel_file import HypermodelFile
@@ -32,6 +39,9 @@ NAMES = {"saved-model": "tf_saved_model", "onnx": "onnx", "litert": "litert"}
 """What Keras calls the formats that it converts to."""
 CONVERTERS = {"onnx": ("onnx", "tf2onnx")}
 """What has to be installed to write a format, beside what it takes to use it."""
+KERAS_LOADS = ("keras", "saved-model")
+"""The formats whose runtime comes with Keras; those of the others are to run without it."""
+NOTHING_LEFT = "nothing was left in the folder"
 LARGEST_DIFFERENCE = 1e-3
 """Of a probability, between a format and the Keras model: more is another model. Measured: below 1e-6."""
 
@@ -142,7 +152,7 @@ def _convert(model: Path, kind: str, to: Path, code: Sequence[str] = ()) -> None
         shutil.copyfile(model, to)
     else:
         arguments = [str(model.absolute()), NAMES[kind], str(to), *code]
-        _run(["tuner.export.convert", *arguments], f"{kind}: cannot be written")
+        apart(convert, *arguments, what=f"writing {kind}", again=NOTHING_LEFT, error=ExportError, alone=True)
 
 
 def _checked(  # noqa: PLR0913  # one verb with its whole sentence
@@ -157,7 +167,7 @@ def _checked(  # noqa: PLR0913  # one verb with its whole sentence
     reference = None
     if images is not None:
         tell("asking the trained model …")
-        reference = _predicted(model, images, code)[0]
+        reference = _probed("keras", model, images, code)[0]
     written = []
     for kind in formats:
         path = drafts / FILES[kind]
@@ -166,7 +176,7 @@ def _checked(  # noqa: PLR0913  # one verb with its whole sentence
             written.append(Written(kind, path, size, None, None, None, None))
             continue
         tell(f"checking {FILES[kind]}: loaded again, {len(images):,} validation images …")
-        probabilities, (alone, together) = _predicted(path, images, code)
+        probabilities, alone, together = _probed(kind, path, images, code)
         agreement = float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean())
         difference = float(np.abs(probabilities - reference).max())
         if not difference <= LARGEST_DIFFERENCE:  # nor where it is no number
@@ -174,32 +184,19 @@ def _checked(  # noqa: PLR0913  # one verb with its whole sentence
                 f"{kind}: what was written is another model: probabilities differ by up to {difference:.2g}",
                 hint="please report it; nothing was left in the folder",
             )
-        written.append(Written(kind, path, size, agreement, difference, float(alone), float(together)))
+        written.append(Written(kind, path, size, agreement, difference, alone, together))
     return written
 
 
-def _predicted(path: Path, images: Pixels, code: Sequence[str]) -> tuple[Any, Any]:
+def _probed(kind: str, path: Path, images: Pixels, code: Sequence[str]) -> tuple[Probabilities, float, float]:
     """Return the probabilities and the seconds an image, by the format's own runtime in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        source, out = Path(name) / "images.npy", Path(name) / "out.npz"
-        np.save(source, images)
-        arguments = [str(path.absolute()), str(source), str(out), *code]
-        _run(["tuner.export.runtimes", *arguments], f"{path.name}: cannot be loaded again")
-        with np.load(out, allow_pickle=False) as saved:
-            return saved["probabilities"], saved["seconds"]
-
-
-def _run(module_and_arguments: Sequence[str], what: str) -> None:
-    done = subprocess.run(  # noqa: S603  # ourselves
-        [sys.executable, "-P", "-m", *module_and_arguments],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+    return apart(
+        probe,
+        str(path.absolute()),
+        images,
+        *code,
+        what=f"loading {path.name} again",
+        again=NOTHING_LEFT,
+        error=ExportError,
+        alone=kind not in KERAS_LOADS,
     )
-    if done.returncode:
-        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [
-            f"exit code {done.returncode}"
-        ]
-        raise ExportError(f"{what}: {last[0].strip()}", hint="nothing was left in the folder")

@@ -1,9 +1,4 @@
-"""What runs an exported model: one small promise, and the runtimes that keep it. No other part of us is needed.
-
-As a program, ``python -m tuner.export.runtimes MODEL IMAGES.npy OUT.npz`` loads ``MODEL`` in a process of its own, as
-somebody who was given the file would, and writes its ``probabilities`` and the ``seconds`` an image took. A fourth
-argument, a hypermodel as JSON, brings the layers of a user's own.
-"""
+"""What runs an exported model: one small promise, and the runtimes that keep it. No other part of us is needed."""
 
 from __future__ import annotations
 
@@ -12,7 +7,6 @@ import importlib.util
 import json
 import os
 import statistics
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -223,26 +217,21 @@ def loading(hypermodel: str) -> Callable[[Path], Any]:
     return lambda path: load_whole(path, file)
 
 
-def main(model: str, images: str, out: str, hypermodel: str = "") -> None:
-    """Predict ``images`` with ``model`` and write what came out, and how long an image took alone and in a batch."""
-    try:
-        runtime = open_runtime(Path(model), loading(hypermodel) if hypermodel else None)
-        pixels = np.load(images, allow_pickle=False)
-        probabilities = runtime.predict(pixels)  # also whatever is compiled at the first call
-    except ExportError as error:
-        sys.exit(str(error))
-    runtime.predict(pixels[:1])
-    alone = statistics.median(_seconds(runtime, pixels[k : k + 1]) for k in range(min(SINGLES, len(pixels))))
-    batch = pixels[:TOGETHER]
+def probe(model: str, images: Pixels, hypermodel: str = "") -> tuple[Probabilities, float, float]:
+    """Return what ``model`` says of ``images``, and the seconds that an image took alone and in a batch.
+
+    ``hypermodel`` names a JSON file of the one that its layers are from. Raises ExportError.
+    """
+    runtime = open_runtime(Path(model), loading(hypermodel) if hypermodel else None)
+    probabilities = runtime.predict(images)  # also whatever is compiled at the first call
+    runtime.predict(images[:1])
+    alone = statistics.median(_seconds(runtime, images[k : k + 1]) for k in range(min(SINGLES, len(images))))
+    batch = images[:TOGETHER]
     together = statistics.median(_seconds(runtime, batch) for _ in range(5)) / len(batch)
-    np.savez(out, probabilities=probabilities, seconds=np.array([alone, together]))
+    return probabilities, alone, together
 
 
 def _seconds(runtime: Runtime, images: Pixels) -> float:
     start = time.perf_counter()
     runtime.predict(images)
     return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -26,6 +26,7 @@ def run_search(  # noqa: PLR0913  # the options of the command, by their names
     epochs: int | None = None,
     data: AnyPath | None = None,
     workers: int | Literal["auto"] | None = None,
+    executor: Literal["local", "ray"] | None = None,
     sampler: Literal["tpe", "random", "qmc", "grid"] | None = None,
     metric: Literal["val_accuracy", "val_balanced_accuracy"] | None = None,
     pruner: Literal["asha", "hyperband", "median", "none"] | None = None,
@@ -56,12 +57,13 @@ def run_search(  # noqa: PLR0913  # the options of the command, by their names
     ``epochs``        of a full trial
     ``data``          images: a folder, an .npz, a CSV, class folders of pictures, ``keras:NAME``; Fashion-MNIST
     ``workers``       worker processes, one thread each; ``"auto"`` is one a core
+    ``executor``      where they run: here, or on a Ray cluster
     ``sampler``       which values next
     ``metric``        what trials are judged by
     ``pruner``        which trials go on
     ``seed``          all randomness derives from it
     ``out``           folder for studies and runs; ``TUNER_OUT``, or ``results``
-    ``storage``       an SQLite file or an SQLAlchemy URL; ``TUNER_STORAGE``, or ``studies.db`` in ``out``
+    ``storage``       an SQLite file or a PostgreSQL URL; ``TUNER_STORAGE``, or ``studies.db`` in ``out``
     ``refit_epochs``  that the winner trains; ``refit_seeds``: how often
     ``top``           judge so many of the best trials again from fresh seeds
     ``refit``         False only searches: nothing is retrained or scored
@@ -126,4 +128,4 @@ def _typed(request: Request) -> str:
             words += [option] if value is True else [option, f"{value}"]
     words += [word for change in request.changes for word in ("--set", change)]
     words += [] if request.refit else ["--no-refit"]
-    return without_password(typed(Outputs.of(request.out, request.storage), *words))
+    return typed(Outputs.of(request.out, request.storage), *map(without_password, words))

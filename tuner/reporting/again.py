@@ -20,9 +20,9 @@ from tuner.reporting.report import Document, latest_refit, read_report, study_do
 from tuner.reporting.story import Story, read_story
 from tuner.reporting.verdict import PREDICTIONS, fractions_document, verdict
 from tuner.reporting.writing import write_story
-from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, only_one, versions
+from tuner.runs import Interruption, Outputs, folder_bytes, make_writable, versions
 from tuner.search.asked import as_searched
-from tuner.search.storage import open_storage
+from tuner.search.storage import alone, open_storage
 from tuner.search.study import StudyFacts, latest_study, load_study, summaries
 from tuner.space.reader import parse_space
 
@@ -52,15 +52,15 @@ def write_anew(outputs: Outputs, name: str | None) -> tuple[Path, Document]:
     """
     name = latest_study(open_storage(outputs, create=False)) if name is None else name
     with contextlib.ExitStack() as held:
-        alone = True
-        if outputs.run_folder(name).is_dir():
+        undisturbed = True
+        if outputs.has_run(name):
             make_writable(outputs.run_folder(name))
             try:
-                held.enter_context(only_one(outputs.run_folder(name), outputs.database))
+                held.enter_context(alone(outputs, name))
             except StudyError:
-                alone = False
+                undisturbed = False
         (told,) = find_stories(outputs, [name])
-        return write_story(told.folder, told.story, document=alone), told.story.report
+        return write_story(told.folder, told.story, document=undisturbed), told.story.report
 
 
 def measure_fractions_of(
@@ -71,8 +71,9 @@ def measure_fractions_of(
     name = latest_study(storage) if name is None else name
     _, facts = load_study(storage, name)
     folder = outputs.run_folder(name)
+    _see_run(outputs, name)
     make_writable(folder)
-    with only_one(folder, outputs.database):
+    with alone(outputs, name):
         trials = summaries(load_study(storage, name)[0])
         winner = known_winner(outputs, name, facts, trials)
         source = find(facts.data_folder, lambda text: observe(Note(text)))
@@ -88,9 +89,7 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     study, facts = load_study(storage, name)
     trials, folder = summaries(study), outputs.run_folder(name)
     winner = known_winner(outputs, name, facts, trials)
-    if not folder.is_dir():
-        said = f"{folder}: study '{name}' has no run folder there"
-        raise StudyError(said, hint="--out names the folder that it was searched in")
+    _see_run(outputs, name)
     space = as_searched(parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space, study)
     report, source = as_of_now(name, facts, trials, winner, folder), images_here(facts)
     if source is not None:
@@ -99,6 +98,12 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
         score = read_score(folder / PREDICTIONS)
         report["analysis"] = analyse(score.probabilities[0], score.labels, report["classes"]) if score else None
     return Told(folder, read_story(folder, report, trials, space, facts.settings))
+
+
+def _see_run(outputs: Outputs, name: str) -> None:
+    if not outputs.has_run(name):
+        hint = f"--out names the folder that it was searched in; 'tuner best {name}' needs none"
+        raise StudyError(f"{outputs.run_folder(name)}: study '{name}' has no run folder there", hint=hint)
 
 
 def as_of_now(name: str, facts: StudyFacts, trials: list[TrialSummary], winner: TrialSummary, folder: Path) -> Document:

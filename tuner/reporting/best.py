@@ -57,7 +57,12 @@ def best_document(outputs: Outputs, known: Known, number: int | None = None) -> 
     winner = known_winner(outputs, name, facts, trials)
     chosen = winner if number is None else known.trial(number)
     report, refit = read_report(folder) or {}, kept_refit(folder, facts, chosen)
-    if chosen.number == winner.number:
+    if not outputs.has_run(name):
+        missing = (
+            f"{not_here(outputs, name)}: what was trained again and scored is not known here, nor whether judging the "
+            "best again chose another winner."
+        )
+    elif chosen.number == winner.number:
         # As many trials as there are: the search is over at once, and the refit follows.
         counted = sum(trial.counted for trial in trials)
         resume = resume_command(outputs, name, "--trials", str(counted))
@@ -75,6 +80,11 @@ def best_document(outputs: Outputs, known: Known, number: int | None = None) -> 
         "analysis": report.get("analysis") if refit else None,
         "missing": None if refit else missing,
     }
+
+
+def not_here(outputs: Outputs, name: str) -> str:
+    """Return the words for a study whose run folder is on another machine, or elsewhere on this one."""
+    return f"The run folder of '{name}' is not at {outputs.run_folder(name)} on this machine"
 
 
 def known_winner(outputs: Outputs, name: str, facts: StudyFacts, trials: Sequence[TrialSummary]) -> TrialSummary:

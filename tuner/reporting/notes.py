@@ -9,6 +9,7 @@ from tuner.evaluation.finals import winner_of
 from tuner.records import EpochResult, TrialSummary, Value
 from tuner.reporting.again import as_of_now
 from tuner.reporting.attachments import Attachment
+from tuner.reporting.best import not_here
 from tuner.reporting.markdown import as_markdown, plain, table
 from tuner.reporting.sentences import duration, of_validation, percent, sparkline, validation_word, value_text
 from tuner.runs import Outputs, typed
@@ -41,6 +42,9 @@ def study_note(
         said = f"# {plain(name)}: no result yet\n\nSo far {plain(why_no_winner(trials))}.\n\n{_code(*facts.commands)}"
     else:
         said = as_markdown(as_of_now(name, facts, list(trials), winner, folder)).rstrip()
+    if not outputs.has_run(name):
+        known = "its figures, its tables, and whether it was trained again and scored"
+        said += f"\n\n{plain(not_here(outputs, name))}: {known} are known where it was searched."
     next_ones = [typed(outputs, "search", "--resume", "--study", name), typed(outputs, "report", name)]
     if winner is not None:
         next_ones.insert(0, typed(outputs, "best", name, "--export", "my-model"))

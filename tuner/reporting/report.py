@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tuner.records import (
     value_of,
 )
 from tuner.runs import DAMAGED, commit, versions, write_table
+from tuner.search.budget import Clock
 from tuner.search.study import StudyFacts
 from tuner.space.parameters import Space
 from tuner.space.settings import SearchSettings
@@ -73,16 +73,18 @@ def build_report(
     trials: Sequence[TrialSummary],
     winner: TrialSummary,
     refit: Document | None,
-    total_seconds: float,
+    clock: Clock,
 ) -> Document:
     """Return the result as the search knows it; ``verdict`` adds what follows from it.
 
-    Accuracies are fractions, ``refit`` is None after ``--no-refit``.
+    Accuracies are fractions, ``refit`` is None after ``--no-refit``. The ``clock`` is the command's; workers on a Ray
+    cluster tell nobody what their processors did.
     """
     before = facts.before or {}
     if before.get("study_identity") != facts.study_facts.identity:
         before = {}
     seconds = before.get("wall_seconds") or {}
+    on_ray = facts.study_facts.settings.executor == "ray"
     return {
         **study_document(facts.study, facts.study_facts, trials, winner),
         "data": facts.source.name,
@@ -97,9 +99,9 @@ def build_report(
         "wall_seconds": {
             "search": round(facts.search_seconds + seconds.get("search", 0.0), 1),
             "refit": refit["seconds"] if refit else 0.0,
-            "total": round(total_seconds + seconds.get("total", 0.0), 1),
+            "total": round(clock.elapsed() + seconds.get("total", 0.0), 1),
         },
-        "cpu_seconds": round(_cpu_seconds() + (before.get("cpu_seconds") or 0.0), 1),
+        "cpu_seconds": None if on_ray else round(clock.cpu_seconds() + (before.get("cpu_seconds") or 0.0), 1),
     }
 
 
@@ -240,8 +242,3 @@ def latest_refit(report: Document) -> Document | None:
 
 def _curve_row(number: int, result: EpochResult) -> list[object]:
     return [number, *(getattr(result, column) for column in _CURVE_COLUMNS)]
-
-
-def _cpu_seconds() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -334,9 +334,10 @@ def seconds_sentence(report: Document) -> str:
     seconds = report["wall_seconds"]
     if not seconds:
         return "The search has not ended: this is what there is so far."
+    cpu = report["cpu_seconds"]
     return (
         f"Search {duration(seconds['search'])}, refit {duration(seconds['refit'])}, in all "
-        f"{duration(seconds['total'])} of wall clock and {duration(report['cpu_seconds'])} of processor time"
+        f"{duration(seconds['total'])} of wall clock{'' if cpu is None else f' and {duration(cpu)} of processor time'}"
         f"{of_commands(report)}."
     )
 

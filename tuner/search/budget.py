@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tuner.records import Cost, EpochResult
+from tuner.search.executors.children import cpu_seconds
 from tuner.space.settings import SearchSettings
 
 FLOPS_PER_MULTIPLY_ADD = 6
@@ -74,10 +76,16 @@ class Clock:
     """``time.monotonic()`` when the command began."""
     limit: float | None
     """Seconds; None is no limit."""
+    cpu_before: float = 0.0
+    """``processor_seconds()`` when the command began."""
 
     def elapsed(self) -> float:
         """Return the seconds since the command began."""
         return time.monotonic() - self.started
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time since the command began, of this process and all that have ended for it."""
+        return processor_seconds() - self.cpu_before
 
     def left(self) -> float:
         """Return the seconds until the limit, infinite without one."""
@@ -87,6 +95,13 @@ class Clock:
     def grace(self) -> float:
         """Return the seconds by which the limit may be missed: 5 %, at least 20 s."""
         return 0.0 if self.limit is None else max(0.05 * self.limit, 20.0)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of all that it has started and that have ended."""
+    told = cpu_seconds()  # at first: a server that has ended is the operating system's to tell of from then on
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + told
 
 
 def plan_refit(settings: SearchSettings, *, epoch_seconds: float, workers: int, left: float) -> RefitPlan:
@@ -102,7 +117,8 @@ def plan_refit(settings: SearchSettings, *, epoch_seconds: float, workers: int, 
             return RefitPlan(epochs, count, note)
     fitting = max(1, min(epochs, int(left / epoch_seconds)))
     count = min(seeds, workers)
-    note = f"refit cut to {fitting} of {epochs} epochs and {count} of {seeds} seeds to keep --time"
+    cut = f"{fitting} of {epochs} epochs" + (f" and {count} of {seeds} seeds" if count < seeds else "")
+    note = f"refit cut to {cut} to keep --time"
     return RefitPlan(fitting, count, note)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from tuner.errors import EnvironmentProblem
 from tuner.records import Note, Observer, Value
 from tuner.search.executors import Executor
+from tuner.search.hindrances import DISK_PATIENCE_SECONDS
+from tuner.search.member import Member
 from tuner.search.messages import (
     Beat,
     Built,
@@ -33,12 +34,14 @@ from tuner.search.messages import (
     Suggested,
     TrainJob,
 )
-from tuner.search.storage import DISK_PATIENCE_SECONDS
 
 TICK_SECONDS = 0.5
-START_SECONDS = 300.0
-"""A worker that has not loaded its libraries by then is given up."""
 WORKERS_THAT_MAY_DIE_AT_START = 4
+"""In a row, or twice as many as there are to be: a machine that goes takes all of its workers along."""
+ROOM_SECONDS = 5.0
+"""How often it is looked at how many workers there is room for, where their number follows that."""
+WAITING_SECONDS = 10.0
+"""Workers that wait longer than that for a machine are spoken of."""
 GROWN_BYTES = 2 << 30
 """A worker that holds this much more than when it was ready is replaced between two trainings; under a cap, one that
 holds more than half of what the cap leaves it. The next training is not to pay for the last one's memory."""
@@ -48,56 +51,35 @@ Heard: TypeAlias = Suggest | Built | EpochReport | Failed | Done | Lost
 """What a training's owner hears of it; ``Lost`` says that it is nobody's any more, and why."""
 
 
-@dataclass
-class _Member:
-    """One worker process."""
-
-    worker: int
-    ready: bool = False
-    job: TrainJob | None = None
-    answers_due: bool = False
-    """It has reported and waits for us: not silent, whatever the time."""
-    dropped: int | None = None
-    """The job that was taken from it; it is free again when it says so."""
-    patience: float = 0.0
-    stuck: float | None = None
-    """For how many seconds its checkpoint could not be written."""
-    surplus: bool = False
-    """Another worker has its place: it ends when it is heard again."""
-    silence: float = 0.0
-    busy: float = 0.0
-    """Seconds since it was last told to go on."""
-    peak: int = 0
-    ready_size: int = 0
-
-    @property
-    def free(self) -> bool:
-        return self.ready and self.job is None and self.dropped is None and not self.surplus
-
-
 class Crew:
-    """A number of workers that stays the same: who is lost is replaced."""
+    """A number of workers that stays the same, or follows the room that there is: who is lost is replaced."""
 
     def __init__(  # noqa: PLR0913  # each is somebody else's part
         self,
         executor: Executor,
-        size: int,
+        size: int | None,
         *,
         heartbeat: float,
         observe: Observer,
         memory: float | None = None,
         again: str = "'--resume' goes on",
     ) -> None:
-        """Start ``size`` workers. One that trains and says nothing for ``heartbeat`` seconds is given up.
+        """Start ``size`` workers, or None for as many as there is room for, now and as that changes.
+
+        One that trains and says nothing for ``heartbeat`` seconds is given up.
 
         ``memory`` is the cap in MiB that its owner holds trainings to; ``again`` what the user can do after an error.
         """
         self._again = again
         self._executor, self._heartbeat, self._observe = executor, heartbeat, observe
         self._cap = None if memory is None else int(memory * MIB)
-        self._members = {worker: _Member(worker) for worker in (executor.start() for _ in range(size))}
+        self._fixed_size = size
+        self.size = self._wanted()
+        """How many workers there are to be."""
+        self._members = {worker: Member(worker) for worker in (executor.start() for _ in range(self.size))}
         self._jobs = 0
-        self._listened = time.monotonic()
+        self._listened = self._looked = time.monotonic()
+        self._said_waiting = 0
         self._lost_at_start = 0
         self.lost = 0
         """Workers that had to be replaced."""
@@ -141,10 +123,9 @@ class Crew:
         """Give ``job`` to a free worker, which may say nothing for ``patience`` seconds if the heartbeat is shorter."""
         member = next(member for member in self._members.values() if member.free)
         self._jobs += 1
-        member.job = dataclasses.replace(job, job=self._jobs)
-        member.silence = member.busy = 0.0
-        member.peak, member.answers_due, member.patience = 0, False, patience
-        self._executor.send(member.worker, member.job)
+        numbered = dataclasses.replace(job, job=self._jobs)
+        member.take(numbered, patience)
+        self._executor.send(member.worker, numbered)
 
     def go_on(self, number: int, patience: float | None = None) -> None:
         """Answer the training's report: another epoch. ``patience``, as in ``hand``, stays what it was when None."""
@@ -196,13 +177,15 @@ class Crew:
         # However long this process itself was away: a worker's words may still be waiting in the channel.
         listened, self._listened = min(now - self._listened, 2 * TICK_SECONDS), now
         self._check_disk()
+        self._follow_the_room(now)
         return heard + self._count_silence(listened)
 
-    def _hear_one(self, member: _Member, message: FromWorker) -> list[tuple[int, Heard]]:
+    def _hear_one(self, member: Member, message: FromWorker) -> list[tuple[int, Heard]]:
         if not isinstance(message, Beat) or member.dropped is None:  # who is to drop a training says more than that
             member.silence = 0.0
         match message:
             case Ready():
+                member.waited = 0.0
                 member.ready, member.ready_size = True, self._executor.memory(member.worker) or 0
                 self._lost_at_start = 0
             case Lost():
@@ -211,7 +194,7 @@ class Crew:
                 return self._hear_of_job(member, message)
         return []
 
-    def _hear_of_job(self, member: _Member, message: FromJob) -> list[tuple[int, Heard]]:
+    def _hear_of_job(self, member: Member, message: FromJob) -> list[tuple[int, Heard]]:
         ended = isinstance(message, Done | Failed)
         if member.job is None or message.job != member.job.job:  # of a training that moved on
             if not ended:
@@ -232,7 +215,7 @@ class Crew:
             self._between_jobs(member)
         return [(number, message)]
 
-    def _note_stuck(self, member: _Member, message: FromJob) -> None:
+    def _note_stuck(self, member: Member, message: FromJob) -> None:
         before = self.stuck
         if not isinstance(message, Stuck):
             member.stuck = None
@@ -251,7 +234,7 @@ class Crew:
                 hint=f"nothing is lost: make room on the disk of --out, then {self._again}",
             )
 
-    def _between_jobs(self, member: _Member) -> None:
+    def _between_jobs(self, member: Member) -> None:
         """Let a worker go that is not needed any more, or that has grown."""
         grown_by = (self._executor.memory(member.worker) or 0) - member.ready_size
         grown = grown_by > GROWN_BYTES or (self._cap is not None and 2 * grown_by > self._cap - member.ready_size)
@@ -266,12 +249,8 @@ class Crew:
         for member in list(self._members.values()):
             if member.free or member.answers_due:
                 continue
-            member.silence += seconds
-            if member.stuck is None:
-                member.busy += seconds
-            else:
-                member.stuck += seconds
-            limit = max(self._heartbeat, member.patience) if member.ready else START_SECONDS
+            member.count(seconds, placed=self._executor.placed(member.worker))
+            limit = member.limit(self._heartbeat)
             if member.silence <= limit:
                 continue
             if member.job is not None:
@@ -287,28 +266,61 @@ class Crew:
                 self._give_up(member)
         return heard
 
-    def _give_up(self, member: _Member) -> None:
+    def _give_up(self, member: Member) -> None:
         self._executor.kill(member.worker)
         self._replace(member, Lost("it did not answer and was ended"))
 
-    def _replace(self, member: _Member, message: Lost) -> list[tuple[int, Heard]]:
+    def _replace(self, member: Member, message: Lost) -> list[tuple[int, Heard]]:
         """Fill the place of a worker that is gone."""
         del self._members[member.worker]
         if member.surplus:
             return []
         self._lost_at_start += not member.ready
-        if self._lost_at_start >= WORKERS_THAT_MAY_DIE_AT_START:
+        if self._lost_at_start >= max(WORKERS_THAT_MAY_DIE_AT_START, 2 * self.size):
             raise EnvironmentProblem(f"workers die before they are ready: {message.reason}", hint="the log says why")
         self.lost += 1
-        replacement = self._start_another()
-        self._observe(Note(f"A worker was lost ({message.reason}); worker {replacement} takes its place."))
+        if self._fixed_size is None:
+            self.size = self._wanted()  # it may have gone with its machine
+        then = f"{self.size} are left"
+        if self._active < self.size:
+            then = f"worker {self._start_another()} takes its place"
+        self._observe(Note(f"A worker was lost ({message.reason}); {then}."))
         return [(member.job.number, message)] if member.job else []
+
+    # As many as there is room for.
+
+    def _wanted(self) -> int:
+        return max(1, self._executor.room()) if self._fixed_size is None else self._fixed_size
+
+    @property
+    def _active(self) -> int:
+        return sum(not member.surplus for member in self._members.values())
+
+    def _follow_the_room(self, now: float) -> None:
+        """Say who waits for a machine; where the size follows the room, let workers join, and nobody wait in vain."""
+        if now - self._looked < ROOM_SECONDS:
+            return
+        self._looked = now
+        if self._fixed_size is None:
+            self.size = self._wanted()
+            more = self.size - self._active
+            for _ in range(more):
+                self._start_another()
+            if more > 0:
+                self._observe(Note(f"{more} more worker(s): there is room for {self.size}."))
+            for member in [m for m in self._members.values() if not self._executor.placed(m.worker)][: max(0, -more)]:
+                self._executor.kill(member.worker)
+                del self._members[member.worker]
+        waiting = sum(member.waited > WAITING_SECONDS for member in self._members.values())
+        if waiting > self._said_waiting:
+            self._observe(Note(f"{waiting} of {self.size} worker(s) wait for room in the cluster."))
+        self._said_waiting = waiting
 
     def _start_another(self) -> int:
         worker = self._executor.start()
-        self._members[worker] = _Member(worker)
+        self._members[worker] = Member(worker)
         return worker
 
-    def _of(self, number: int) -> list[_Member]:
+    def _of(self, number: int) -> list[Member]:
         """Return the worker that has the training, if one has."""
         return [member for member in self._members.values() if member.job and member.job.number == number]

@@ -85,13 +85,6 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class LogTo:
-    """Write what is printed into this file from now on: the worker was started before there was one."""
-
-    path: str
-
-
-@dataclass(frozen=True)
 class Shutdown:
     """End the process."""
 
@@ -168,6 +161,6 @@ class Lost:
     reason: str
 
 
-ToWorker: TypeAlias = TrainJob | Go | Suggested | Stop | LogTo | Shutdown
+ToWorker: TypeAlias = TrainJob | Go | Suggested | Stop | Shutdown
 FromJob: TypeAlias = Suggest | Built | Beat | Stuck | EpochReport | Done | Failed
 FromWorker: TypeAlias = Ready | FromJob | Lost

@@ -9,17 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import optuna
-
 from tuner.data.sources import named
 from tuner.errors import StudyError, UsageError
 from tuner.models.baselines import nearest_entries
 from tuner.records import Value
-from tuner.runs import Outputs, auto_workers, make_writable, only_one
+from tuner.runs import Outputs, auto_workers, make_writable, remove_unused
 from tuner.search.earlier import starting_with_study
 from tuner.search.samplers import make_sampler
-from tuner.search.storage import open_storage
-from tuner.search.study import StudyFacts, free_name, is_of_space, is_stillborn, latest_study, load_study, study_names
+from tuner.search.storage import PatientStorage, alone, has_studies, open_storage
+from tuner.search.study import StudyFacts, begun_in_vain, free_name, half_made_of, latest_study, load_study, study_names
 from tuner.space.conditions import decided
 from tuner.space.reader import SpaceFile, parse_space, read_space
 from tuner.space.settings import SearchSettings
@@ -39,7 +37,8 @@ class Request:
     study: str | None = None
     data: str | None = None
     out: str = "results"
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
+    """May hold a password."""
     resume: bool = False
     refit: bool = True
     command: str | None = None
@@ -66,22 +65,26 @@ class Opened:
 
 
 @contextlib.contextmanager
-def claimed(request: Request) -> Iterator[tuple[Opened, Path]]:
-    """Open a request under its study's locks; of two searches that pick one free name, the later takes the next."""
+def claimed(request: Request) -> Iterator[tuple[Opened, Path, PatientStorage]]:
+    """Open a request under its study's locks, with its run folder and the storage that the locks let write.
+
+    Of two searches that pick one free name, the later takes the next. A folder in which nothing is left goes again.
+    """
     taken: list[str] = []
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as afterwards, contextlib.ExitStack() as locks:
         while True:
             opened = _open(request, taken)
             folder = opened.outputs.run_folder(opened.name)
             make_writable(folder)
+            afterwards.callback(remove_unused, folder)
             try:
-                locks.enter_context(only_one(folder, opened.outputs.database))
+                storage = locks.enter_context(alone(opened.outputs, opened.name))
                 break
             except StudyError:
                 if request.study or request.resume:
                     raise
                 taken.append(opened.name)
-        yield opened, folder
+        yield opened, folder, storage
 
 
 def check_name(name: str) -> None:
@@ -110,24 +113,16 @@ def _begun_in_vain(request: Request, outputs: Outputs) -> str | None:
 
     What was begun and not made is resumed by beginning it.
     """
-    if outputs.database is not None and not outputs.database.exists():
+    if not has_studies(outputs):
         return None
     storage = open_storage(outputs, create=False)
-    names = study_names(storage)
     if request.study is not None:
-        return "" if request.study in names and not _never_begun(storage, outputs, request.study) else None
-    space = read_checked(request.space or DEFAULT_SPACE, request.changes).space.name
-    for name in reversed(names):
-        if re.fullmatch(rf"{re.escape(space)}-\d+", name) and _never_begun(storage, outputs, name):
-            return name
-        if is_of_space(storage, name, space):
-            return ""
-    return None
+        return "" if _exists(storage, request.study) else None
+    return begun_in_vain(storage, read_checked(request.space or DEFAULT_SPACE, request.changes).space.name)
 
 
-def _never_begun(storage: optuna.storages.BaseStorage, outputs: Outputs, name: str) -> bool:
-    """Tell whether a search of ours died while it made the study; its run folder was locked before."""
-    return (outputs.run_folder(name) / ".lock").exists() and is_stillborn(storage, name)
+def _exists(storage: PatientStorage, name: str) -> bool:
+    return name in study_names(storage) and half_made_of(storage, name) is None
 
 
 def planned(request: Request) -> tuple[SpaceFile, SearchSettings]:
@@ -140,7 +135,7 @@ def _open_new(request: Request, outputs: Outputs, taken: Sequence[str]) -> Opene
     space_file = _space_of(request)
     storage = open_storage(outputs, create=True)
     name = request.study or free_name(storage, outputs, space_file.space.name, taken)
-    if name in study_names(storage) and not _never_begun(storage, outputs, name):
+    if _exists(storage, name):
         raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
     settings = space_file.settings.merged(request.settings)
     if settings.deterministic and settings.workers == "auto":  # the number is part of what the seed decides

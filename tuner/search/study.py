@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.errors import SpaceError, StudyError
 from tuner.records import METRICS, VAL_ACCURACY, Cost, EpochResult, TrialSummary, Values, count_states
 from tuner.runs import Outputs
-from tuner.search.storage import PatientStorage
+from tuner.search.storage import PatientStorage, own
 from tuner.space.hypermodel_file import HypermodelFile
 from tuner.space.parameters import Fixed, Space
 from tuner.space.reader import hypermodel_in
@@ -27,6 +27,9 @@ from tuner.space.settings import SearchSettings
 
 FACTS = "tuner"
 """The study's user attribute that holds what it was made with."""
+HALF_MADE = " (half-made)"
+"""Ends the name of a study until it has all that it begins with: nobody can call one so, and it is seen from every
+machine when the search that made it died over it."""
 FORMAT = 2
 """How trials are stored; another one is not read."""
 ENDS = {
@@ -104,45 +107,77 @@ def experimental() -> Iterator[None]:
         yield
 
 
-def create_study(storage: optuna.storages.BaseStorage, name: str, facts: StudyFacts, space: Space) -> optuna.Study:
+def create_study(storage: PatientStorage, name: str, facts: StudyFacts, space: Space) -> optuna.Study:
     """Create a study, with the space's ``start_with`` entries waiting. Raises StudyError when it exists.
 
-    The facts come last: a study without them, in which nothing has run, was left by a search that died here.
+    It gets its name last. What an earlier search has half made of it is thrown away.
     """
-    if name in study_names(storage):
-        if not is_stillborn(storage, name):
-            raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
-        optuna.delete_study(study_name=name, storage=storage)
-    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    left, half_made = half_made_of(storage, name), name + HALF_MADE
+    if left is not None:
+        optuna.delete_study(study_name=left, storage=storage)
+    elif name in study_names(storage):
+        raise StudyError(f"study '{name}' exists", hint="--resume goes on with it; --study NAME makes another")
+    study = optuna.create_study(storage=storage, study_name=half_made, direction="maximize")
+    own(study)
     with experimental():
         study.set_metric_names([METRICS[facts.settings.metric]])
     if space.hypermodel:  # its defaults, whatever they are
         for entry in ({}, *space.start_with):
             study.enqueue_trial({}, user_attrs={"start_with": True, **({ENTRY: entry} if entry else {})})
     elif facts.settings.sampler != "grid":  # the grid holds them already
-        for entry in space.start_with:
-            varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
-            study.enqueue_trial(varying, user_attrs={"start_with": True})
+        queue_entries(study, space)
     study.set_user_attr(FACTS, _to_json(facts))
-    return study
+    storage.rename_study(half_made, name)
+    return optuna.load_study(storage=storage, study_name=name)
 
 
-def is_stillborn(storage: optuna.storages.BaseStorage, name: str) -> bool:
-    """Tell whether a study has no facts of ours, nor anything that somebody else may have put into it."""
+def queue_entries(study: optuna.Study, space: Space) -> None:
+    """Let the ``start_with`` entries of a space wait in a study."""
+    for entry in space.start_with:
+        varying = {key: value for key, value in entry.items() if not isinstance(space.parameters[key], Fixed)}
+        study.enqueue_trial(varying, user_attrs={"start_with": True})
+
+
+def half_made_of(storage: optuna.storages.BaseStorage, name: str) -> str | None:
+    """Return under what name a study ``name`` stands that a search died over before it was made, or None.
+
+    Earlier versions made a study under its own name: without facts, only first entries waiting in it.
+    """
+    names = _names(storage)
+    if name not in names:
+        return name + HALF_MADE if name + HALF_MADE in names else None
     study = optuna.load_study(storage=storage, study_name=name)
-    return not study.user_attrs and all(
-        t.state == TrialState.WAITING and t.user_attrs.get("start_with") for t in study.get_trials(deepcopy=False)
-    )
+    if study.user_attrs:
+        return None
+    trials = study.get_trials(deepcopy=False)
+    ours = all(t.state == TrialState.WAITING and t.user_attrs.get("start_with") for t in trials)
+    return name if trials and ours else None  # an empty one may be somebody else's
+
+
+def begun_in_vain(storage: optuna.storages.BaseStorage, space: str) -> str | None:
+    """Return the name of the half-made study of ``space``, "" when a younger one was made, None for neither."""
+    for name in reversed(_names(storage)):
+        begun = name.removesuffix(HALF_MADE)
+        if re.fullmatch(rf"{re.escape(space)}-\d+", begun) and half_made_of(storage, begun) == name:
+            return begun
+        facts = _facts_or_none(storage, name) if begun == name else None
+        if facts is not None and facts.space_name == space:
+            return ""
+    return None
 
 
 def keep_facts(study: optuna.Study, facts: StudyFacts) -> None:
-    """Store what a resumed search was told."""
+    """Take a study up, and store what a resumed search was told."""
+    own(study)
     study.set_user_attr(FACTS, _to_json(facts))
 
 
 def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.Study, StudyFacts]:
     """Return a study of ours and its facts. Raises StudyError."""
     names = study_names(storage)
+    if half_made_of(storage, name) is not None:
+        hint = f"'tuner search SPACE --study {name}' begins it, 'tuner studies delete' deletes it"
+        raise StudyError(f"study '{name}' is half-made: a search died over it", hint=hint)
     if name not in names:
         hint = f"there are: {', '.join(names)}" if names else "there are none yet"
         raise StudyError(f"there is no study '{name}'", hint=hint)
@@ -158,7 +193,11 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> tuple[optuna.
 
 
 def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
-    """Return the names of all studies, oldest first."""
+    """Return the names of all studies, oldest first; not of those that are being made."""
+    return [name for name in _names(storage) if not name.endswith(HALF_MADE)]
+
+
+def _names(storage: optuna.storages.BaseStorage) -> list[str]:
     return [study.study_name for study in sorted(storage.get_all_studies(), key=lambda study: study._study_id)]  # noqa: SLF001  # Optuna shows the order no other way
 
 
@@ -171,12 +210,6 @@ def latest_study(storage: optuna.storages.BaseStorage, space: str | None = None)
     raise StudyError(
         "there is no study yet" + (f" of the space '{space}'" if space else ""), hint="'tuner search' makes one"
     )
-
-
-def is_of_space(storage: optuna.storages.BaseStorage, name: str, space: str) -> bool:
-    """Tell whether a study is one of ours of ``space``."""
-    facts = _facts_or_none(storage, name)
-    return facts is not None and facts.space_name == space
 
 
 def study_page(storage: optuna.storages.BaseStorage, name: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tuner.errors import SearchError
 from tuner.records import Cost, EpochResult, TrialSummary
@@ -29,9 +29,15 @@ IMAGES_BETWEEN_QUESTIONS = 2048
 class Timekeeper:
     """Measures epochs, and from them answers every question about time."""
 
-    def __init__(self, task: SearchTask, clock: Clock, pace: Pace, *, refit: bool = True) -> None:
-        """Know the task, the clock that runs, a first guess of the pace, and whether a refit follows."""
+    def __init__(
+        self, task: SearchTask, clock: Clock, pace: Pace, *, refit: bool = True, size: Callable[[], int] | None = None
+    ) -> None:
+        """Know the task, the clock that runs, a first guess of the pace, and whether a refit follows.
+
+        ``size`` tells how many workers there are now, where that changes.
+        """
         self._task, self._clock, self._pace, self._refit = task, clock, pace, refit
+        self._size = size or (lambda: task.workers)
         self._cheapest = task.cheapest_known()
 
     @property
@@ -42,7 +48,7 @@ class Timekeeper:
     @property
     def workers(self) -> int:
         """Return how many trainings run side by side."""
-        return self._task.workers
+        return self._size()
 
     def learn(self, cost: Cost, result: EpochResult) -> None:
         """Hear that a trial's epoch has ended."""
@@ -84,14 +90,14 @@ class Timekeeper:
         settings = self._task.settings
         fixed = END_SECONDS + STOP_SECONDS
         most = LONGEST_REFIT_PART * max(0.0, self._clock.limit - fixed)
-        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        waves = math.ceil(settings.refit_seeds / self.workers)
         after = REFIT_MARGIN * waves * settings.refit_epochs * epoch + self.finals_seconds(best)
         return self._clock.left() - fixed - min(after, most)
 
     def refit_seconds(self, trial: TrialSummary) -> float:
         """Return what the refit of ``trial`` takes, if it is not cut."""
         settings = self._task.settings
-        waves = math.ceil(settings.refit_seeds / self._task.workers)
+        waves = math.ceil(settings.refit_seeds / self.workers)
         return REFIT_MARGIN * waves * settings.refit_epochs * self.refit_epoch_seconds(trial)
 
     def finals_seconds(self, best: TrialSummary | None) -> float:
@@ -99,11 +105,11 @@ class Timekeeper:
         settings = self._task.settings
         if settings.top == 1 or best is None:
             return 0.0
-        return REFIT_MARGIN * math.ceil(settings.top * settings.top_seeds / self._task.workers) * best.seconds
+        return REFIT_MARGIN * math.ceil(settings.top * settings.top_seeds / self.workers) * best.seconds
 
     def finals_wave(self, finalists: Sequence[TrialSummary]) -> float:
         """Return the seconds in which each finalist is trained again once."""
-        waves = math.ceil(len(finalists) / self._task.workers)
+        waves = math.ceil(len(finalists) / self.workers)
         return waves * max(trial.seconds for trial in finalists)
 
     def shortest_useful(self, sizes: Sequence[int]) -> float:

@@ -10,10 +10,7 @@ import dataclasses
 import gc
 import math
 import os
-import select
 import shutil
-import signal
-import sys
 import threading
 import time
 import traceback
@@ -33,7 +30,6 @@ from tuner.search.messages import (
     Failed,
     FromJob,
     Go,
-    LogTo,
     Ready,
     Shutdown,
     Stop,
@@ -291,9 +287,6 @@ class Worker:
             message: ToWorker = self._channel.recv()
         except (EOFError, OSError):
             raise _ShutDown from None
-        if isinstance(message, LogTo):
-            log_to(message.path)
-            return self._receive()
         if isinstance(message, Shutdown):
             raise _ShutDown
         return message
@@ -309,11 +302,11 @@ class _Patient:
     def __init__(self, kept: Checkpoints, until_written: Callable[[Callable[[], None]], None]) -> None:
         self._kept, self._until_written = kept, until_written
 
-    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
-        return self._kept.load(network, optimizer)
+    def load(self, network: Any, slots: Sequence[Any]) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
+        return self._kept.load(network, slots)
 
-    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
-        self._until_written(lambda: self._kept.save(network, optimizer, curve))
+    def save(self, network: Any, slots: Sequence[Any], curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+        self._until_written(lambda: self._kept.save(network, slots, curve))
 
 
 def prepare_backend() -> None:
@@ -333,37 +326,7 @@ def prepare_backend() -> None:
         torch.set_num_threads(1)
 
 
-def log_to(path: str) -> None:
-    """Let this process print into the file at ``path``, behind what is there."""
-    with contextlib.suppress(OSError), Path(path).open("ab") as log:
-        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
-            os.dup2(log.fileno(), descriptor)
-
-
-def end_with(descriptor: int) -> None:
-    """End this process at once when the other side of the socket ``descriptor`` is gone, whatever it is busy with."""
-
-    def watch() -> None:
-        hung_up = select.poll()
-        hung_up.register(descriptor, 0)  # no data is waited for: only the hang-up, which is always told
-        hung_up.poll()
-        os._exit(0)  # every file is written whole or not at all, so nothing needs an orderly end
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def main() -> None:
-    """Serve the socket whose file descriptor is the only argument."""
-    # They are the coordinator's, also where a container sends them to every process: it lets the epochs end.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    descriptor = int(sys.argv[1])
-    end_with(descriptor)
-    with contextlib.suppress(OSError):  # where memory runs out, the kernel is to end a worker, not the search
-        Path("/proc/self/oom_score_adj").write_text("500", "utf-8")
+def main(channel: Connection) -> None:
+    """Serve the coordinator at the other end of ``channel``."""
     with contextlib.suppress(_ShutDown):
-        Worker(Connection(descriptor)).run()
-
-
-if __name__ == "__main__":
-    main()
+        Worker(channel).run()

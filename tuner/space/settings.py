@@ -13,13 +13,17 @@ from tuner.records import METRICS, VAL_ACCURACY, Value
 
 SAMPLERS = ("tpe", "random", "qmc", "grid")
 PRUNERS = ("asha", "hyperband", "median", "none")
-OPTIONS = {"metric": tuple(METRICS), "sampler": SAMPLERS, "pruner": PRUNERS}
+EXECUTORS = ("local", "ray")
+STARTUPS = ("random", "near")
+OPTIONS = {
+    "metric": tuple(METRICS), "sampler": SAMPLERS, "pruner": PRUNERS, "executor": EXECUTORS, "startup": STARTUPS
+}  # fmt: skip
 """Settings that are one of a few words."""
 POSITIVE = (
     "trials", "time", "epochs", "folds", "top", "top_seeds", "refit_epochs", "refit_seeds", "workers", "first_rung",
-    "train_images", "heartbeat", "memory", "trial_time",
+    "train_images", "heartbeat", "memory", "trial_time", "worker_cpus",
 )  # fmt: skip
-NOT_NEGATIVE = ("seed", "startup_trials", "keep", "retries")
+NOT_NEGATIVE = ("seed", "startup_trials", "keep", "retries", "worker_gpus")
 LEAST_REDUCTION = 2
 """With less every trial would pass every rung."""
 DEFAULT_TRIALS = 30
@@ -47,6 +51,15 @@ class SearchSettings:
     """How often the winner is trained again; the first one is exported."""
     workers: int | str = "auto"
     """Worker processes, one thread each; ``auto`` is one a core, or as many as fit into the memory."""
+    executor: str = "local"
+    """Where workers run: on this machine, or on a Ray cluster."""
+    ray_address: str | None = None
+    """The cluster, e.g. ``"10.0.0.1:6379"`` or ``"auto"``; None is the one in RAY_ADDRESS, or else a Ray of our own on
+    this machine."""
+    worker_cpus: float = 1.0
+    """Cores that Ray keeps for a worker, which computes with one thread all the same."""
+    worker_gpus: float = 0.0
+    """GPUs that Ray gives to a worker, e.g. ``0.25``: four share one."""
     metric: str = VAL_ACCURACY
     """What trials are judged by; balanced accuracy counts every class alike, however many images it has."""
     sampler: str = "tpe"
@@ -56,7 +69,9 @@ class SearchSettings:
     seed: int = 0
     """Decides what is drawn, and with it each trial's curve."""
     startup_trials: int = 10
-    """Trials that TPE draws at random before it models; ``start_with`` entries count."""
+    """Trials that are drawn without a model before TPE has one; ``start_with`` entries count."""
+    startup: str = "random"
+    """How: all at ``random``, or two in three ``near`` the space's known-good configurations (``start_with``)."""
     first_rung: int = 1
     """The epoch of the first pruning decision."""
     reduction: int = 3
@@ -95,12 +110,19 @@ class SearchSettings:
                 yield SpaceError(f"search.{name} = {value} must not be negative")
             if name == "reduction" and number < LEAST_REDUCTION:
                 yield SpaceError(f"search.reduction = {value} must be at least {LEAST_REDUCTION}")
+            if name == "worker_gpus" and number > 1 and number % 1:
+                yield SpaceError(f"search.worker_gpus = {value}: Ray gives a part of one GPU, or whole ones")
             if name in OPTIONS and value not in OPTIONS[name]:
                 yield SpaceError(f"search.{name} = {value!r} is unknown", hint=f"one of {', '.join(OPTIONS[name])}")
         if self.deterministic and self.time is not None:
             yield SpaceError(
                 "a deterministic search goes with a number of trials: what fits into a time depends on the machine",
                 hint="--trials N instead of --time",
+            )
+        if self.deterministic and self.executor == "ray" and self.workers == "auto":
+            yield SpaceError(
+                "a deterministic search on Ray needs a number of workers: what a cluster has room for changes",
+                hint="--workers N",
             )
 
     def _wrong_types(self) -> Iterator[tuple[str, str]]:

@@ -39,11 +39,10 @@ class Checkpoints:
     key: str
     """What makes the training what it is; files of another one are not taken up."""
 
-    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+    def save(self, network: Any, slots: Sequence[Any], curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
         """Write the state after ``curve``'s last epoch, all or nothing. Raises OSError when the disk is full."""
         rows = [dataclasses.asdict(result) for result in curve]
         arrays = {f"weight_{k}": value for k, value in enumerate(network.get_weights())}
-        slots = () if optimizer is None else optimizer.variables  # a loop of a user's own has one of its own
         arrays |= {f"slot_{k}": np.asarray(slot) for k, slot in enumerate(slots)}
         payload = io.BytesIO()
         np.savez(payload, about=np.array(json.dumps({"key": self.key, "curve": rows})), **arrays)
@@ -55,20 +54,20 @@ class Checkpoints:
         for old in _files(self.folder)[KEPT_EPOCHS:]:
             old.unlink(missing_ok=True)
 
-    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401
-        """Put the newest whole state into ``network`` and ``optimizer`` (built) and return its curve, or []."""
+    def load(self, network: Any, slots: Sequence[Any]) -> list[EpochResult]:  # noqa: ANN401
+        """Put the newest whole state into ``network`` and ``slots`` (a road's) and return its curve, or []."""
         for path in _files(self.folder):
             try:
-                curve, weights, slots = read_checkpoint(path, self.key)
+                curve, weights, values = read_checkpoint(path, self.key)
                 _check_shapes(weights, network.get_weights())
-                _check_shapes(slots, optimizer.variables)
+                _check_shapes(values, slots)
             except Damaged as problem:
                 with contextlib.suppress(OSError):  # the disk that the log is on may be full
                     print(f"{path.name} is left out: {problem}", flush=True)  # noqa: T201  # into the worker's log
                 path.unlink(missing_ok=True)  # or its number would keep the epochs to come from being kept
                 continue
             network.set_weights(weights)
-            for slot, value in zip(optimizer.variables, slots, strict=True):
+            for slot, value in zip(slots, values, strict=True):
                 slot.assign(value)
             return curve
         return []
@@ -82,7 +81,7 @@ def epochs_kept(folder: Path) -> int:
 def read_checkpoint(
     path: Path, key: str | None = None
 ) -> tuple[list[EpochResult], list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-    """Return the curve, the weights and the optimizer's slots in ``path``. Raises Damaged.
+    """Return the curve, the weights and the slots in ``path``. Raises Damaged.
 
     ``key`` must be the training's own; None takes any.
     """

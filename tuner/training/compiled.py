@@ -8,7 +8,8 @@ compiled loop serves both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 from tuner.data.splits import Images
 from tuner.models.layers import TrainingDropout
 from tuner.training.augment import STRENGTHS, augment
+from tuner.training.average import Averages
 from tuner.training.configuration import Recipe
 from tuner.training.optimizers import make_optimizer
 from tuner.training.pipeline import Cancelled, in_parts, steps_between_questions
@@ -52,6 +54,7 @@ class CompiledRoad:
         # One replica has nothing to reduce, and `all_reduce` registers each graph's gradient with TensorFlow for ever:
         # four megabytes a training that no `clear_session` gives back (keras 3.15, TensorFlow 2.21; results/LOG.md).
         self.optimizer._all_reduce_sum_gradients = list  # noqa: SLF001
+        self._averages = averages = Averages(network) if recipe.ema else None
         self._strengths: dict[str, float] = {}
         self._take(recipe)
         pixel_shape = [None, *images.train.shape[1:]]
@@ -80,6 +83,8 @@ class CompiledRoad:
                     penalised = tf.add_n([loss, *network.losses]) if network.losses else loss
                 weights = network.trainable_weights
                 optimizer.apply_gradients(zip(tape.gradient(penalised, weights), weights, strict=True))
+                if averages:
+                    averages.add(optimizer.iterations.value, strengths["ema"])
                 losses += loss
                 hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), y)
                 correct += tf.reduce_mean(tf.cast(hits, tf.float32))
@@ -97,14 +102,20 @@ class CompiledRoad:
             mine.rate_now.assign(new.rate)
         for slot in self.optimizer.variables:
             slot.assign(keras.ops.zeros_like(slot))
+        if self._averages:
+            self._averages.begin()
         self._take(recipe)
 
     def _take(self, recipe: Recipe) -> None:
         self._decay.assign(recipe.weight_decay)
-        self._strengths = {name: float(getattr(recipe, name)) for name in ("label_smoothing", *STRENGTHS)}
+        self._strengths = {name: float(getattr(recipe, name)) for name in ("label_smoothing", "ema", *STRENGTHS)}
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
+        with self._averages.stepping() if self._averages else contextlib.nullcontext():
+            return self._step_through(order, draws, rates, stopped)
+
+    def _step_through(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         loss = correct = 0.0
         between = steps_between_questions(order)
         for start in range(0, len(order), between):
@@ -114,6 +125,11 @@ class CompiledRoad:
             more_loss, more_correct = self._steps(order[part], draws[part], rates[part], self._strengths)
             loss, correct = loss + float(more_loss), correct + float(more_correct)
         return loss / len(order), correct / len(order)
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Return the optimizer's, and what the next step starts from where the network holds averages."""
+        return [*self.optimizer.variables, *(self._averages.twins if self._averages else ())]
 
     def logits(
         self, images: npt.NDArray[np.uint8], stopped: Callable[[], bool] = lambda: False

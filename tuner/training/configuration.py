@@ -36,6 +36,8 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float = 0.0
     """Largest global norm of the gradient; 0 is no clipping."""
+    ema: float = 0.0
+    """Average the weights over about this share of the steps so far; 0 takes the last step's (``training.average``)."""
     flip: bool = False
     shift: int = 0
     """Pixels, either way, in each direction."""
@@ -58,6 +60,7 @@ RECIPE_DOMAINS: dict[str, Parameter] = {
     "batch_size": Int(1, 8192),
     "label_smoothing": Float(0.0, 0.9),
     "clip_norm": Float(0.0, 1000.0),
+    "ema": Float(0.0, 1.0),
     "flip": Choice((False, True)),
     "shift": Int(0, 14),
     "rotation": Float(0.0, 180.0),

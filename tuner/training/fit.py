@@ -23,10 +23,10 @@ from tuner.training.schedule import learning_rates
 class Keeper(Protocol):
     """Who keeps a training's state after every epoch."""
 
-    def load(self, network: Any, optimizer: Any) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
+    def load(self, network: Any, slots: Sequence[Any]) -> list[EpochResult]:  # noqa: ANN401  # Keras is untyped
         """Put the last state kept into both and return its curve; [] when there is none."""
 
-    def save(self, network: Any, optimizer: Any, curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
+    def save(self, network: Any, slots: Sequence[Any], curve: Sequence[EpochResult]) -> None:  # noqa: ANN401
         """Keep the state after ``curve``'s last epoch."""
 
 
@@ -55,7 +55,7 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
     network = road.network
     steps = batch_and_steps(len(images.train), recipe.batch_size)[1]
     rates = learning_rates(recipe, steps * epochs)
-    curve = keeper.load(network, road.optimizer) if keeper else []
+    curve = keeper.load(network, road.slots) if keeper else []
     for result in curve:
         if not after_epoch(result):
             return curve
@@ -69,7 +69,7 @@ def fit(  # noqa: PLR0913  # one verb with its whole sentence
         rate, seconds = rate_of(road.optimizer), time.monotonic() - start
         curve.append(EpochResult(epoch, loss, accuracy, val_loss, val_accuracy, rate, seconds, val_balanced))
         if keeper:
-            keeper.save(network, road.optimizer, curve)
+            keeper.save(network, road.slots, curve)
         if not after_epoch(curve[-1]):
             break
     return curve

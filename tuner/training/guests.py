@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -96,6 +96,12 @@ class GuestRoad:
             self.optimizer.build(self.network.trainable_variables)
         self._contract, self._images = guest.contract, images
         self._labels = guest.contract.labels(images.train_labels, images.classes)
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Return the optimizer's, as far as it has one now: a fit of the user's own may bring another."""
+        optimizer = getattr(self.network, "optimizer", None)
+        return () if optimizer is None else optimizer.variables
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401, ARG002
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""

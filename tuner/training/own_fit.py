@@ -104,13 +104,12 @@ class OwnFit:
             check_finite(network, loss, val_loss, epoch)
         except TrainingFailed as error:
             self._fail(str(error))
-        optimizer = getattr(network, "optimizer", None)
-        rate = rate_of(optimizer)
+        rate = rate_of(getattr(network, "optimizer", None))
         seconds, self._since = time.monotonic() - self._since, time.monotonic()
         result = EpochResult(epoch, float(loss), float(accuracy), val_loss, val_accuracy, rate, seconds, val_balanced)
         self._curve.append(result)
         if self._keeper:
-            self._keeper.save(network, optimizer, self._curve)
+            self._keeper.save(network, self._road.slots, self._curve)
         if not self._after_epoch(result):
             raise Cancelled
         self._since = time.monotonic()

@@ -6,7 +6,7 @@ gathers, augments and steps without returning to Python. Other backends (``plain
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,7 +30,10 @@ class Road(Protocol):
 
     network: Any
     optimizer: Any
-    """Built: its slots can be read and set."""
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Return what steps depend on beside the network's weights, as variables that can be read and set."""
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras import ops
 
 from tuner.data.splits import Images
 from tuner.training.augment import augment
+from tuner.training.average import Averages
 from tuner.training.configuration import Recipe
 from tuner.training.optimizers import make_optimizer
 from tuner.training.pipeline import Cancelled, in_parts, steps_between_questions
@@ -29,10 +31,15 @@ class PlainRoad:
         network.compile(optimizer=self.optimizer, loss=loss, metrics=["accuracy", of_images])
         self.optimizer.build(network.trainable_variables)
         self.network, self.images, self.recipe = network, images, recipe
+        self._averages = Averages(network) if recipe.ema else None
         self._one_hot = np.eye(images.classes, dtype=np.float32)
 
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
+        with self._averages.stepping() if self._averages else contextlib.nullcontext():
+            return self._step_through(order, draws, rates, stopped)
+
+    def _step_through(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         loss = correct = 0.0
         for step, indices in enumerate(order):
             if step % steps_between_questions(order) == 0 and stopped():
@@ -42,7 +49,14 @@ class PlainRoad:
             self.optimizer.learning_rate = float(rates[step])  # the variable's value: JAX does not compile anew
             logs = self.network.train_on_batch(x, y, return_dict=True)  # of this batch alone
             loss, correct = loss + float(logs["of_images"]), correct + float(logs["accuracy"])
+            if self._averages:
+                self._averages.add(self.optimizer.iterations.value, self.recipe.ema)
         return loss / len(order), correct / len(order)
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Return the optimizer's, and what the next step starts from where the network holds averages."""
+        return [*self.optimizer.variables, *(self._averages.twins if self._averages else ())]
 
     def logits(
         self, images: npt.NDArray[np.uint8], stopped: Callable[[], bool] = lambda: False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = 6
 """Compiled loops that are kept; each holds some megabytes of graph beside its weights and optimizer slots."""
-ON_OR_OFF = ("weight_decay", "shift", "rotation", "zoom", "erase")
+ON_OR_OFF = ("weight_decay", "ema", "shift", "rotation", "zoom", "erase")
 """What a compiled loop takes at any strength, but not at none."""
 AT_ANY = ("learning_rate", "schedule", "warmup", "batch_size", "label_smoothing")
 """What it takes at any value."""

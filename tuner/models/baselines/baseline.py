@@ -16,7 +16,7 @@ DIVIDED_BY_255 = (0.0, 1.0)
 _PLAIN: Values = {
     **{f"{name}_{block}": default for name, default in (("convs", 1), ("kernel", 3)) for block in (1, 2, 3, 4)},
     "head": "flatten", "padding": "same", "residual": False, "l2": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0,
-    "clip_norm": 0.0, "flip": False, "shift": 0, "rotation": 0.0, "zoom": 0.0, "erase": 0,
+    "clip_norm": 0.0, "ema": 0.0, "flip": False, "shift": 0, "rotation": 0.0, "zoom": 0.0, "erase": 0,
 }  # fmt: skip
 """What all five share, in the words of the ``cnn`` family."""
 

@@ -109,9 +109,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         with inked():
             figure = draw(*args, **kwargs)
             engine = figure.get_layout_engine()
-            if engine:  # laid out once, for the page and for print
+            if engine:  # laid out once, for the page and for print; with an engine each would be drawn twice
                 engine.execute(figure)
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)
             return figure
 
     return drawn

@@ -1,94 +1,71 @@
-"""Worker processes on this machine, one thread each, over a socket pair.
-
-Started with a command and not with ``multiprocessing``'s own start-up, so that a user's ten-line script needs no
-``__main__`` guard.
-"""
+"""Worker processes on this machine, one thread each, over a socket pair."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO
 
-from tuner.search.messages import FromWorker, LogTo, Lost, Shutdown, ToWorker
+from tuner.runs import auto_workers
+from tuner.search.executors.children import load
+from tuner.search.executors.processes import Process, start
+from tuner.search.messages import FromWorker, Lost, Shutdown, ToWorker
 
 CLOSING_SECONDS = 3.0
-COMMAND = "from tuner.search.worker import main; main()"
+WORKER = "tuner.search.worker:main"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Keep big tensors on the heap: with glibc's defaults every large temporary is mapped and unmapped, and its pages are
 # faulted in anew at each step. About a tenth of a small CNN's step (measured, results/LOG.md).
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
+# A backend that takes the whole of a GPU when it starts leaves nothing to the workers that share it.
+_SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 def worker_environment() -> dict[str, str]:
     """Return the environment in which a worker trains; what the user has set wins."""
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **os.environ}
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", **_ONE_THREAD, **_ALLOCATOR, **_SHARED_GPU, **os.environ}
+
+
+def load_ahead() -> None:
+    """Let the libraries of the workers be loaded from now on, where that helps those who start later."""
+    if sys.platform == "linux":
+        load(worker_environment())
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: Process
     channel: Connection
-    early_log: IO[bytes] | None = None
-    """What it printed before its log had a place."""
     ready: bool = False
 
 
 class LocalExecutor:
     """Long-lived worker processes."""
 
-    def __init__(self, log_folder: Path | None = None) -> None:
+    def __init__(self, log_folder: Path) -> None:
         """Start nothing yet; what workers print goes to ``worker-N.log`` in ``log_folder``."""
-        self.log_folder = log_folder
+        self._log_folder = log_folder
         self._workers: dict[int, _Worker] = {}
-        self._warm: list[_Worker] = []
         self._started = 0
-
-    def warm(self, count: int) -> None:
-        """Let ``count`` processes load their libraries before it is known what for; ``start`` takes them first."""
-        for _ in range(count):
-            log = tempfile.TemporaryFile()  # noqa: SIM115  # kept as long as the process
-            self._warm.append(dataclasses.replace(_launch(log), early_log=log))
 
     def start(self) -> int:
         """Start one worker process and return its number at once."""
         number = self._started
         self._started += 1
-        if self._warm:
-            worker = self._warm.pop(0)
-            worker.channel.send(LogTo(str(self._log(number).absolute())))
-        else:
-            with self._log(number).open("ab") as log:
-                worker = _launch(log)
-        self._workers[number] = worker
+        with self._log(number).open("ab") as log:
+            self._workers[number] = _Worker(*start(WORKER, log, worker_environment()))
         return number
 
-    def let_go(self) -> None:
-        """End the warm processes that nobody wants."""
-        while self._warm:
-            worker = self._warm.pop()
-            worker.process.kill()
-            worker.process.wait()
-            worker.channel.close()
-            if worker.early_log is not None:
-                worker.early_log.close()
-
     def _log(self, number: int) -> Path:
-        if self.log_folder is None:
-            raise AssertionError("log_folder is to be set before the first start")
-        return self.log_folder / f"worker-{number}.log"
+        return self._log_folder / f"worker-{number}.log"
 
     def send(self, worker: int, message: ToWorker) -> None:
         """Send without waiting; a worker that is gone is reported by ``receive``."""
@@ -113,6 +90,14 @@ class LocalExecutor:
                 heard.append((number, Lost(self._end(number))))
         return heard
 
+    def placed(self, worker: int) -> bool:
+        """Tell that ``worker`` has a machine: this one."""
+        return worker in self._workers
+
+    def room(self) -> int:
+        """Return one worker a core, or as many as fit into the memory."""
+        return auto_workers()
+
     def kill(self, worker: int) -> None:
         """End a worker that does not answer, also a stopped one, and say nothing more of it."""
         if worker in self._workers:
@@ -131,7 +116,6 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Ask every worker to end, wait a little, then kill; those that are still loading hear nothing."""
-        self.let_go()
         for number in self._workers:
             self.send(number, Shutdown())
         deadline = time.monotonic() + CLOSING_SECONDS
@@ -151,26 +135,11 @@ class LocalExecutor:
         if worker.process.poll() is None:
             worker.process.kill()
         code = worker.process.wait()
-        if worker.early_log is not None:
-            with contextlib.suppress(OSError), worker.early_log as early, self._log(number).open("ab") as log:
-                early.seek(0)
-                shutil.copyfileobj(early, log)
-        if code < 0:
-            return f"the worker process was ended by {signal.Signals(-code).name}"
-        return f"the worker process ended with exit code {code} (see {self._log(number)})"
+        return how_it_ended(code, self._log(number))
 
 
-def _launch(log: IO[bytes]) -> _Worker:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, "-P", "-c", COMMAND, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=worker_environment(),
-            # A group of its own: Ctrl-C in the terminal reaches the coordinator, which decides for its workers.
-            start_new_session=True,
-        )
-    return _Worker(process, Connection(ours.detach()))
+def how_it_ended(code: int, log: Path) -> str:
+    """Return what is said of a worker process that has ended."""
+    if code < 0:
+        return f"the worker process was ended by {signal.Signals(-code).name}"
+    return f"the worker process ended with exit code {code} (see {log})"

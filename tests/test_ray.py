@@ -1,0 +1,538 @@
+"""A search on a Ray cluster of several nodes on this machine: nodes come and go, actors die, and the end is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.data.idx import TRAINING
+from tuner.data.sources import Source
+from tuner.errors import EnvironmentProblem, SpaceError
+from tuner.records import EpochResult, Event, Note
+from tuner.runs import versions
+from tuner.search import crew as crew_module
+from tuner.search.crew import Crew
+from tuner.search.executors import deliveries, on_ray, relay
+from tuner.search.executors.deliveries import Deliveries
+from tuner.search.executors.parcels import Incoming, Outgoing, images_here, put_file, training_files
+from tuner.search.messages import Beat, EpochReport, Shutdown, Stuck, TrainJob
+from tuner.space.settings import SearchSettings
+
+from .conftest import SMALL_SPACE, Done
+from .faults.harness import Outcome, Running, Search, differences, start_anew
+from .scripted import ScriptedWorkers, good
+
+COMMON = ("--trials", 3, "--epochs", 20, "--pruner", "none", "--seed", 0, "--deterministic", "--keep", 100, "--workers", 2,
+          "--refit-epochs", 1, "--refit-seeds", 1)  # fmt: skip
+
+
+# Without Ray.
+
+
+def test_without_ray_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "tuner.search.executors.ray", raising=False)
+
+    with pytest.raises(
+        EnvironmentProblem, match=r"Ray is not installed \(pip install ray, or tuner with its extra \[ray\]\)"
+    ):
+        on_ray(SearchSettings(executor="ray"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"executor": "slurm"}, "one of local, ray"),
+        ({"worker_cpus": 0.0}, "search.worker_cpus = 0.0 must be above 0"),
+        ({"worker_gpus": -0.5}, "search.worker_gpus = -0.5 must not be negative"),
+        ({"worker_gpus": 1.5}, "a part of one GPU, or whole ones"),
+        ({"executor": "ray", "deterministic": True}, "needs a number of workers"),
+    ],
+)
+def test_what_no_cluster_can_give_is_refused_before_anything_starts(said: dict[str, Any], what: str) -> None:
+    with pytest.raises(SpaceError, match=what.replace("(", r"\(")):
+        SearchSettings(**said)
+
+
+def test_a_crew_follows_the_room_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "ROOM_SECONDS", 0.0)
+    events: list[Event] = []
+    executor = Waiting(good)
+    executor.places = 1
+    crew = Crew(executor, None, heartbeat=60.0, observe=events.append)
+    sizes = [crew.size]
+
+    executor.places, executor.waiting = 4, {3, 4}
+    for _ in range(4):
+        crew.hear(0.0)
+    sizes.append(executor.started)
+    executor.places = 2
+    crew.hear(0.0)
+
+    assert sizes == [1, 4]
+    assert crew.size == 2
+    assert executor.killed == [3, 4]  # those that waited; who has a place keeps it
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "3 more worker(s): there is room for 4.",
+    ]
+
+
+def test_a_worker_that_waits_for_room_is_said_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(0, 10**9, 1))
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: float(next(ticks)))
+    events: list[Event] = []
+    executor = Waiting(good)
+    executor.waiting = {2}
+    crew = Crew(executor, 2, heartbeat=5.0, observe=events.append)
+
+    for _ in range(400):
+        crew.hear(0.0)
+
+    assert executor.started == 2
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "1 of 2 worker(s) wait for room in the cluster."
+    ]
+
+
+class Waiting(ScriptedWorkers):
+    """Workers of which some have no machine yet."""
+
+    waiting: set[int] = set()  # noqa: RUF012  # replaced, never changed
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.killed: list[int] = []
+
+    def start(self) -> int:
+        number = super().start()
+        if number in self.waiting:
+            self._inbox.pop()
+        return number
+
+    def placed(self, worker: int) -> bool:
+        return worker not in self.waiting
+
+    def kill(self, worker: int) -> None:
+        self.killed.append(worker)
+
+
+def test_of_several_workers_on_a_node_one_fetches_the_images_and_damaged_ones_are_fetched_again(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fetched: list[int] = []
+    found: list[Path] = []
+
+    def fetch() -> dict[str, bytes]:
+        fetched.append(1)
+        time.sleep(0.2)
+        return training_files(small)
+
+    threads = [threading.Thread(target=lambda: found.append(images_here(small, fetch))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(fetched) == 1
+    assert len(set(found)) == 1
+    assert sorted(path.name for path in found[0].iterdir()) == sorted(TRAINING)  # no test image
+    (found[0] / TRAINING[0]).write_bytes(b"torn")
+    images_here(small, fetch)
+    assert len(fetched) == 2
+
+
+def test_a_report_whose_checkpoint_cannot_be_written_waits_whatever_is_heard_meanwhile(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "RETRY_SECONDS", 0.0)
+    folder = tmp_path / "trial"
+    folder.write_text("in the way")
+    ours = Deliveries()
+    assert ours.expect(TrainJob(0, {}, small, epochs=3, seed=1, checkpoints=str(folder), job=7)) == {}
+    report = EpochReport(7, EpochResult(1, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 0.5))
+    parcel = Incoming(report, 0, 1, checkpoints={"epoch-0001.ckpt": b"bits"}, kept=frozenset({"epoch-0001.ckpt"}))
+
+    heard = [ours.take(report, parcel), ours.take(Beat(7), Incoming(Beat(7), 0, 1)), ours.try_again()]
+    folder.unlink()
+    heard += [ours.try_again(), ours.try_again()]
+
+    assert [type(one) for one in heard] == [Stuck, Beat, Stuck, EpochReport, type(None)]
+    assert (folder / "epoch-0001.ckpt").read_bytes() == b"bits"
+    folder.joinpath("epoch-0001.ckpt").unlink()
+    ours.refuse(7)  # another worker has it now
+    assert ours.take(report, parcel) == report
+    assert list(folder.iterdir()) == []
+
+
+def test_a_node_clears_up_after_its_own_workers_that_were_killed_and_after_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(socket, "gethostname", lambda: "node")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = (f"{gone.pid}@node@x", f"{os.getpid()}@node@x", f"{gone.pid}@node-2@x", f"{gone.pid}@node-gpu@x",
+             f"{gone.pid}@node@2@x", "node-2-777777-x", "node-gpu-1-x", f"{'9' * 30}@node@x")  # fmt: skip
+    for name in names:
+        (tmp_path / f"tuner-worker-{name}").mkdir()
+
+    with relay._scratch() as folder:
+        assert folder.name.startswith(f"tuner-worker-{os.getpid()}@node@")
+        left = {path.name for path in tmp_path.iterdir()} - {folder.name}
+
+    assert left == {f"tuner-worker-{name}" for name in names[1:]}
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_a_worker_writes_anew_under_its_name_comes_back(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(relay, "WORKER", f"{__name__}:write_the_first_anew")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    job = TrainJob(0, {}, small, epochs=3, seed=1, checkpoints="there", job=7)
+    mailbox = OneJob(Outgoing(job, {"epoch-0001.ckpt": b"torn", "epoch-0002.ckpt": b"whole"}))
+
+    ended = relay.Relay(mailbox, lambda _: {}, {}).run()
+
+    assert (ended.code, ended.trouble, ended.printed) == (0, "", b"")
+    assert [parcel.checkpoints for parcel in mailbox.reports] == [{"epoch-0001.ckpt": b"anew"}, {}]
+    assert {parcel.kept for parcel in mailbox.reports} == {frozenset({"epoch-0001.ckpt", "epoch-0002.ckpt"})}
+
+
+def write_the_first_anew(channel: Connection) -> None:
+    """A worker that does not like the first of its checkpoints, and reports two epochs."""
+    job: TrainJob = channel.recv()
+    put_file(Path(job.checkpoints) / "epoch-0001.ckpt", b"anew")  # type: ignore[arg-type]  # it has some
+    for epoch in (1, 2):
+        channel.send(EpochReport(job.job, EpochResult(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 0.5)))
+    channel.recv()
+
+
+class OneJob:
+    """Post for one worker, whose channel is shut when it has reported two epochs."""
+
+    def __init__(self, parcel: Outgoing) -> None:
+        self._parcels = [parcel]
+        self._reported = threading.Event()
+        self.reports: list[Incoming] = []
+
+    def put(self, parcel: Incoming) -> None:
+        self.reports += [parcel] if isinstance(parcel.message, EpochReport) else []
+        if len(self.reports) == 2:
+            self._reported.set()
+
+    def take(self) -> list[Outgoing]:
+        if not self._parcels:
+            self._reported.wait()
+            return [Outgoing(Shutdown())]
+        return [self._parcels.pop()]
+
+
+# With Ray.
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head of one core; tests add nodes and take them away again."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_folder: Path) -> Outcome:
+    """How the search ends to which nothing happens, on this machine."""
+    search = start_anew(tmp_path_factory.mktemp("ray") / "whole", SMALL_SPACE, *COMMON, "--data", small_folder)
+    assert search.run().code == 0
+    return search.outcome()
+
+
+@contextlib.contextmanager
+def node_of(cluster: Any, **resources: int) -> Iterator[Any]:
+    node = cluster.add_node(**resources)
+    try:
+        yield node
+    finally:
+        cluster.remove_node(node)
+
+
+def on_cluster(folder: Path, cluster: Any, data: Path) -> Search:
+    where = ("--executor", "ray", "--set", f"search.ray_address={cluster.address}")
+    return start_anew(folder, SMALL_SPACE, *COMMON, "--data", data, *where)
+
+
+def wait_until(what: Callable[[], object], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.1)
+
+
+def children(parents: set[int]) -> dict[int, bytes]:
+    """Their processes, and what was typed to start each."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError, IndexError):
+            if int(path.with_name("stat").read_text("utf-8").rpartition(")")[2].split()[1]) in parents:
+                found[int(path.parent.name)] = path.read_bytes()
+    return found
+
+
+def actors(name: str, *nodes: Any) -> list[int]:
+    """The processes of the actors of a class on some nodes of a cluster."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
+    return [process for process, line in children(raylets).items() if line.startswith(f"ray::{name}".encode())]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_search_whose_node_goes_and_whose_actor_is_killed_ends_as_the_undisturbed_one_on_this_machine(
+    cluster: Any, whole: Outcome, tmp_path: Path, small_folder: Path
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    disturbed = on_cluster(tmp_path / "disturbed", cluster, small_folder)
+
+    search = disturbed.start()
+    search.wait_for("epoch 2", 120)
+    assert len(actors("WorkerActor", node)) == 1
+    cluster.remove_node(node, allow_graceful=False)
+    with node_of(cluster, num_cpus=1) as other:
+        wait_until(lambda: actors("WorkerActor", other))
+        os.kill(actors("WorkerActor", cluster.head_node)[0], signal.SIGKILL)
+        ended = search.ended()
+
+    assert ended.code == 0, search.said
+    assert disturbed.report()["workers_lost"] >= 2  # three where Ray first sends one to the node that has just gone
+    assert differences(whole, disturbed.outcome()) == []
+    assert disturbed.leftovers() == []
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_search_that_is_ended_leaves_no_worker_on_any_node_and_goes_on_to_the_same_end(
+    cluster: Any, whole: Outcome, tmp_path: Path, small_folder: Path
+) -> None:
+    ended = on_cluster(tmp_path / "ended", cluster, small_folder)
+
+    def end(search: Running, number: int) -> int:
+        workers = children(set(actors("WorkerActor", cluster.head_node, node)))
+        assert len(workers) == 2
+        search.process.send_signal(number)
+        code = search.ended().code
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 10)
+        wait_until(lambda: not actors("WorkerActor", cluster.head_node, node), 10)
+        wait_until(lambda: not actors("Mailbox", cluster.head_node), 10)
+        return code
+
+    with node_of(cluster, num_cpus=1) as node:
+        first = ended.start()
+        first.wait_for("epoch 2", 120)
+        assert end(first, signal.SIGINT) == 130
+        second = ended.start(resume=True)
+        second.wait_for("epoch 9", 120)
+        assert end(second, signal.SIGKILL) == -signal.SIGKILL
+    third = ended.run(resume=True, more=("--executor", "local"))
+
+    assert "Stopping when the running epochs have ended" in first.said
+    assert "tuner search --resume --study s" in first.said
+    assert "Traceback" not in first.said
+    assert third.code == 0, third.err
+    assert differences(whole, ended.outcome()) == []
+    assert ended.leftovers() == []
+
+
+@pytest.mark.ray
+def test_workers_share_gpus_by_the_fraction_that_each_was_given(cluster: Any, tmp_path: Path) -> None:
+    def environments(gpus: float, count: int) -> list[dict[str, str]]:
+        settings = SearchSettings(executor="ray", ray_address=cluster.address, worker_cpus=0.5, worker_gpus=gpus)
+        with contextlib.closing(on_ray(settings, tmp_path)) as executor:
+            workers = [executor.start() for _ in range(count)]
+            wait_until(lambda: executor.receive(0.1) or all(map(executor.placed, workers)))
+            found = []
+            for worker in workers:
+                lines = Path(f"/proc/{executor._workers[worker].process}/environ").read_text("utf-8").split("\0")
+                found.append(dict(line.partition("=")[::2] for line in lines))
+                executor.kill(worker)
+            return found
+
+    with node_of(cluster, num_cpus=2, num_gpus=2):  # as it says: there is no GPU here
+        halves, wholes, none = environments(0.5, 4), environments(1.0, 2), environments(0.0, 1)
+
+    assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in halves) == ["0", "0", "1", "1"]
+    assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in wholes) == ["0", "1"]
+    assert none[0]["CUDA_VISIBLE_DEVICES"] == ""
+    for one in halves:
+        assert (one["TF_FORCE_GPU_ALLOW_GROWTH"], one["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("true", "false")
+        assert one["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.ray
+def test_a_dry_run_counts_the_workers_that_the_cluster_has_room_for(
+    cluster: Any, tuner: Callable[..., Done], space_path: Path, small_folder: Path
+) -> None:
+    with node_of(cluster, num_cpus=4):
+        done = tuner("search", space_path, "--dry-run", "--executor", "ray", "--data", small_folder, "--json",
+                     "--set", f"search.ray_address={cluster.address}", "--set", "search.worker_cpus=2")  # fmt: skip
+
+    assert done.document["workers"] == 2, done.err  # none on the head, which has one core
+
+
+@pytest.mark.ray
+def test_a_node_with_other_versions_starts_no_worker() -> None:
+    from tuner.search.executors.ray import WorkerActor
+
+    ended = WorkerActor().run(None, {}, {**versions(), "keras": "2.0"})  # type: ignore[arg-type]  # nothing is said
+
+    assert ended.trouble == f"its node has keras {versions()['keras']}, and the search keras 2.0"
+
+
+@pytest.mark.ray
+def test_workers_join_with_a_node_leave_with_it_and_start_anew_when_the_mailbox_is_killed(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_module, "ROOM_SECONDS", 0.5)
+    events: list[Event] = []
+    settings = SearchSettings(executor="ray", ray_address=cluster.address)
+    with contextlib.closing(on_ray(settings, tmp_path)) as executor:
+        crew = Crew(executor, None, heartbeat=60.0, observe=events.append)
+        assert crew.size == 1
+
+        node = cluster.add_node(num_cpus=1)
+        wait_until(lambda: crew.hear() or crew.free == 2)
+        cluster.remove_node(node, allow_graceful=False)
+        wait_until(lambda: crew.hear() or (crew.size == 1 and crew.free == 1))
+        (mailbox,) = actors("Mailbox", cluster.head_node)
+        os.kill(mailbox, signal.SIGKILL)
+        wait_until(lambda: crew.hear() or crew.free == 0)
+        wait_until(lambda: crew.hear() or crew.free == 1)
+
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert "1 more worker(s): there is room for 2." in said
+    assert any("its node, is gone" in text for text in said)
+    assert any(text.startswith("A worker was lost (the mailbox was lost); worker") for text in said)
+
+
+@pytest.mark.ray
+def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
+    tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    alone = (
+        "--executor",
+        "ray",
+        "--workers",
+        1,
+        "--epochs",
+        20,
+        "--pruner",
+        "none",
+        "--no-refit",
+        "--data",
+        small_folder,
+    )
+    search = start_anew(tmp_path / "own", SMALL_SPACE, "--trials", 1, *alone)
+    shared = set(Path("/dev/shm").iterdir())
+
+    running = search.start()
+    running.wait_for("epoch 2", 120)
+    for process in search.processes():  # as a terminal does that is closed
+        os.kill(process, signal.SIGHUP)
+
+    assert running.ended().code == 130, running.said
+    assert search.run(resume=True).code == 0
+    wait_until(lambda: not search.processes(), 20)
+    assert set(Path("/dev/shm").iterdir()) <= shared
+    assert not (tmp_path / ".ray").exists()  # no token
+
+
+@pytest.mark.ray
+def test_a_ray_of_our_own_has_its_token_in_a_program_that_has_loaded_ray_and_the_next_search_another(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("c" * 64)
+    program = tmp_path / "program.py"
+    program.write_text(TOKENS)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+
+    done = subprocess.run([sys.executable, program], env={**environment, "HOME": str(tmp_path)}, check=False,
+                          capture_output=True, text=True, timeout=200)  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    *ours, joined = [line.removeprefix("token ") for line in done.stdout.splitlines() if line.startswith("token ")]
+    assert len(set(ours)) == len(ours) == 2
+    assert "c" * 64 not in ours
+    assert joined == "c" * 64  # of the cluster's nodes
+
+
+TOKENS = """
+import contextlib, os, sys
+import ray
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from tuner.errors import EnvironmentProblem
+from tuner.search.executors import on_ray
+from tuner.space.settings import SearchSettings
+
+def search(**more):
+    before = dict(os.environ)
+    with contextlib.closing(on_ray(SearchSettings(executor="ray", workers=1, **more), Path())):
+        assert dict(os.environ) == before, set(os.environ) ^ set(before)
+        print("token", ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_TOKEN", "c" * 64)).remote()))
+    assert dict(os.environ) == before
+
+search()
+before = dict(os.environ)
+with contextlib.suppress(EnvironmentProblem):
+    on_ray(SearchSettings(executor="ray", workers=1, worker_gpus=64), Path())
+    sys.exit("64 GPUs?")
+assert dict(os.environ) == before
+search()
+os.environ["RAY_AUTH_MODE"] = "token"  # as one does for a cluster
+ray._raylet.Config.initialize("")
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+search(ray_address=cluster.address)
+cluster.shutdown()
+"""
+
+
+@pytest.mark.ray
+def test_a_machine_on_which_no_worker_fits_is_one_line(
+    tuner: Callable[..., Done], space_path: Path, small_folder: Path
+) -> None:
+    done = tuner("search", space_path, "--data", small_folder, "--executor", "ray", "--set", "search.worker_cpus=0.5",
+                 "--set", "search.worker_gpus=2")  # fmt: skip
+
+    assert done.code == 8
+    assert "error: no worker fits into this machine: worker_gpus = 2, and it has" in done.err
+
+
+@pytest.mark.ray
+def test_a_cluster_that_is_not_there_is_one_line(
+    tuner: Callable[..., Done], space_path: Path, small_folder: Path
+) -> None:
+    done = tuner("search", space_path, "--data", small_folder, "--set", "search.executor=ray",
+                 "--set", "search.ray_address=127.0.0.1:1")  # fmt: skip
+
+    assert done.code == 8
+    assert "127.0.0.1:1: no Ray cluster can be joined there" in done.err
+    assert "Traceback" not in done.err

@@ -1,0 +1,189 @@
+"""A worker process on a node, and who stands beside it: carries messages, files and what it prints to a mailbox.
+
+The process is the same as on one machine, over the same socket pair. Beside it is no TensorFlow and nothing of the
+cluster's engine, so that a worker can be ended whatever it does, and this be tested without a cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuner.search.executors.local import WORKER, worker_environment
+from tuner.search.executors.parcels import Ended, Files, Incoming, Outgoing, files_of, images_here, names_in, put_files
+from tuner.search.executors.processes import start
+from tuner.search.messages import Done, EpochReport, Failed, FromJob, Ready, TrainJob
+
+SIGN_SECONDS = 1.0
+PRINTED_BYTES = 1 << 20
+"""Of what a worker prints, goes with one parcel."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Mailbox(Protocol):
+    """One worker's post; every method raises when there is no coordinator any more."""
+
+    def put(self, parcel: Incoming) -> None:
+        """Deliver a parcel; it has arrived when this returns."""
+
+    def take(self) -> list[Outgoing]:
+        """Return what has come for the worker, waiting a while for the first."""
+
+
+@dataclass
+class _Place:
+    """Where a job's files are on this node."""
+
+    folder: Path
+    known: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The checkpoints that the coordinator has, as they were written: their inode and time."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.keras"
+
+
+class Relay:
+    """One worker on this node."""
+
+    def __init__(self, mailbox: Mailbox, fetch: Callable[[Any], Files], environment: Mapping[str, str]) -> None:
+        """Start nothing yet; ``fetch`` brings the images that a job's parcel names, ``environment`` goes over ours."""
+        self._mailbox, self._fetch = mailbox, fetch
+        self._environment = {**worker_environment(), **environment}
+        self._places: dict[int, _Place] = {}
+        self._images: dict[str, Path] = {}
+        self._trouble = ""
+
+    def run(self) -> Ended:
+        """Serve one worker from its start to its end, and return how it ended."""
+        with _scratch() as self._folder, (self._folder / "worker.log").open("ab") as log:
+            self._process, self._channel = start(WORKER, log, self._environment, alone=True)
+            with Path(log.name).open("rb") as self._log:
+                threading.Thread(target=self._carry_down, daemon=True).start()
+                try:
+                    self._carry_up()
+                finally:
+                    self._channel.close()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(0.5)
+                    self._process.kill()
+                    code = self._process.wait()
+                return Ended(code, self._trouble, self._log.read(PRINTED_BYTES))
+
+    def _carry_up(self) -> None:
+        self._mailbox.put(Incoming(None, 0, self._process.pid))
+        memory = 0
+        while True:
+            if self._channel.poll(SIGN_SECONDS):
+                try:
+                    message = self._channel.recv()
+                except (EOFError, OSError):
+                    return
+                self._mailbox.put(self._parcel(message))
+            elif (now := self._memory()) != memory:
+                memory = now
+                self._mailbox.put(self._parcel(None))
+
+    def _parcel(self, message: Ready | FromJob | None) -> Incoming:
+        bare = Incoming(message, self._memory(), self._process.pid, self._log.read(PRINTED_BYTES))
+        place = None if isinstance(message, Ready | None) else self._places.get(message.job)
+        if place is None:
+            return bare
+        if isinstance(message, EpochReport):
+            before, place.known = place.known, _written(place.checkpoints)
+            new = [name for name, written in place.known.items() if before.get(name) != written]
+            files = files_of(place.checkpoints, new)
+            return dataclasses.replace(bare, checkpoints=files, kept=frozenset(place.known))
+        if isinstance(message, Done | Failed):
+            model = place.model.read_bytes() if place.model.exists() else None
+            shutil.rmtree(place.folder, ignore_errors=True)
+            return dataclasses.replace(bare, model=model)
+        return bare
+
+    def _carry_down(self) -> None:
+        try:
+            while True:
+                for parcel in self._mailbox.take():
+                    self._hand(parcel)
+        except Exception as error:  # noqa: BLE001  # no coordinator any more, or no way to do what it asks
+            self._trouble = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            self._process.kill()
+
+    def _hand(self, parcel: Outgoing) -> None:
+        message = parcel.message
+        if message is None:
+            self._process.kill()
+            return
+        if isinstance(message, TrainJob):
+            message = self._at_home(message, parcel)
+        with contextlib.suppress(OSError):  # it is gone, which is told by the other thread
+            self._channel.send(message)
+
+    def _at_home(self, job: TrainJob, parcel: Outgoing) -> TrainJob:
+        """Return the job with the places of this node in it."""
+        place = _Place(self._folder / f"job-{job.job}")
+        put_files(place.checkpoints, parcel.checkpoints)
+        place.known = _written(place.checkpoints)
+        self._places = {job.job: place}
+        source = job.source
+        if parcel.images is not None:
+            here = self._images.get(source.digest)
+            if here is None or not here.exists():
+                here = self._images[source.digest] = images_here(source, lambda: self._fetch(parcel.images))
+            source = dataclasses.replace(source, folder=here)
+        return dataclasses.replace(
+            job,
+            source=source,
+            checkpoints=job.checkpoints and str(place.checkpoints),
+            save_to=job.save_to and str(place.model),
+        )
+
+    def _memory(self) -> int:
+        try:
+            return int(Path(f"/proc/{self._process.pid}/statm").read_text("utf-8").split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError):
+            return 0
+
+
+def _written(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return which checkpoints there are; one that is written anew under its name has another inode, or time."""
+    found = {name: (folder / name).stat() for name in names_in(folder)}
+    return {name: (file.st_ino, file.st_mtime_ns) for name, file in found.items()}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder of this process; those of processes of this machine that were killed are removed."""
+    host = socket.gethostname()  # a container may share the folder, and count its own processes
+    for old in Path(tempfile.gettempdir()).glob("tuner-worker-*"):
+        ours = re.fullmatch(rf"tuner-worker-(\d{{1,9}})@{re.escape(host)}@\w+", old.name, re.ASCII)
+        if ours and not _runs(int(ours[1])):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"tuner-worker-{os.getpid()}@{host}@"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
