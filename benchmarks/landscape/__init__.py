@@ -1,0 +1,1 @@
+"""A recorded landscape of learning curves, and every strategy replayed on it."""
