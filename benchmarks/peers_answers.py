@@ -1,0 +1,100 @@
+"""The final answers of the runs, retrained by our own refit and scored once, through the evaluation room's own door."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from peers_events import ABOUT, ANSWER, EVENTS, read_events
+
+from tuner.console.plain import PlainLines
+from tuner.console.signals import signals
+from tuner.data.sources import Source, find
+from tuner.errors import SearchError, UsageError
+from tuner.evaluation.refit import refit
+from tuner.evaluation.score import score
+from tuner.records import Note, Observer
+from tuner.runs import Interruption, auto_workers, commit, versions, write_json
+from tuner.search.budget import RefitPlan
+from tuner.search.crew import Crew
+from tuner.search.executors.local import LocalExecutor
+from tuner.search.shelf import Shelf
+from tuner.space.settings import SearchSettings
+
+AGAIN = "the same command goes on"
+
+
+def finish(runs: Sequence[Path], plan: RefitPlan) -> None:
+    """Retrain and score the answer of every run that has none yet, one after another.
+
+    One that was interrupted goes on from its last epoch. Raises SearchError, UsageError, and
+    KeyboardInterrupt after Ctrl-C.
+    """
+    observe = PlainLines(print)
+    source = find(None, lambda text: observe(Note(text)))
+    with signals() as interruption:
+        for folder in runs:
+            if _scored(folder, plan):
+                print(f"{folder.name}: its answer is scored already")
+                continue
+            print(f"{folder.name}:")
+            _finish_one(folder, plan, source, observe, interruption)
+
+
+def _scored(folder: Path, plan: RefitPlan) -> bool:
+    """Tell whether a run's answer is scored. Raises UsageError when it was trained in another way than is asked for."""
+    if not (folder / ANSWER).exists():
+        return False
+    answer = json.loads((folder / ANSWER).read_text("utf-8"))
+    epochs, seeds = answer["epochs"], len(answer["test_accuracies"])
+    if (epochs, seeds) != (plan.epochs, plan.seeds):
+        raise UsageError(
+            f"{folder.name}: its answer was trained for {epochs} epochs from {seeds} seeds, not {plan.epochs} from "
+            f"{plan.seeds}",
+            hint=f"--epochs {epochs} --seeds {seeds}, so that all are comparable",
+        )
+    return True
+
+
+def _finish_one(folder: Path, plan: RefitPlan, source: Source, observe: Observer, interruption: Interruption) -> None:
+    answer = read_events(folder / EVENTS).answer()
+    if answer is None:
+        raise SearchError(
+            f"{folder.name}: no trial was complete within its budget", hint="run it again with a longer one"
+        )
+    shelf = Shelf(folder / "refit", 0)
+    seed = int(json.loads((folder / ABOUT).read_text("utf-8"))["seed"])
+    with contextlib.closing(LocalExecutor(folder)) as executor:
+        size = min(auto_workers(), plan.seeds)
+        crew = Crew(executor, size, heartbeat=SearchSettings().heartbeat, observe=observe, again=AGAIN)
+        with interruption.listening():
+            trained = refit(
+                answer.values,
+                source,
+                plan,
+                study_seed=seed,
+                shelf=shelf,
+                crew=crew,
+                left=lambda: math.inf,
+                patience=0.0,
+                interruption=interruption,
+                observe=observe,
+            )
+    scored = score(trained, source, folder / "predictions.npz", again=AGAIN)
+    write_json(
+        folder / ANSWER,
+        {
+            "trial": answer.trial,
+            "value": answer.value,
+            "values": answer.values,
+            "epochs": plan.epochs,
+            "test_accuracies": scored.accuracies,
+            "versions": versions(),
+            "commit": commit(),
+        },
+    )
+    shelf.clear_refit()
+    print(f"{folder.name}: test accuracy {', '.join(f'{100 * one:.2f} %' for one in scored.accuracies)}")

@@ -1,0 +1,141 @@
+"""KerasTuner's ``Hyperband``, factor 3, as its guides write it: a ``HyperModel`` with a training loop of its own.
+
+A configuration over the limits raises ``FailedTrialError`` in ``build``, as the guide on failed trials has it, because
+``max_model_size`` knows nothing of multiply-adds; such a trial costs nothing, and keeps its place in its bracket. By
+default three failures in a row end the search: here as many as come are borne. A promoted trial takes up the best
+weights of the one before it with a new optimizer, as there, at its place in the schedule of a full trial.
+
+Every parameter is declared in advance: one that KerasTuner first meets within an ``if`` has its lowest value then.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+from peers_events import COMPLETE, FAILED, REFUSED, Told
+from peers_training import Built, Training
+
+from tuner.records import EpochResult, Value
+from tuner.space.parameters import Float, Space
+from tuner.training.fit import TrainingFailed
+
+FACTOR = 3
+ENDLESS = 1_000_000
+"""Iterations of Hyperband, and failures: the budget ends the search."""
+
+
+class Asked:
+    """A ``HyperParameters`` as our spaces ask for values."""
+
+    def __init__(self, hp: keras_tuner.HyperParameters) -> None:
+        """Ask ``hp``."""
+        self._hp = hp
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return an integer in [low, high]."""
+        return int(self._hp.Int(name, low, high, step=None if log else step, sampling="log" if log else "linear"))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return a float in [low, high]."""
+        if step is not None:  # by the list: from 0 to 0.5 in steps of 0.05 KerasTuner's own range leaves out the end
+            return float(self._hp.Choice(name, [float(value) for value in Float(low, high, step).grid()]))  # type: ignore[arg-type]
+        return float(self._hp.Float(name, low, high, sampling="log" if log else "linear"))
+
+    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
+        """Return one of ``choices``."""
+        yes_or_no = all(isinstance(choice, bool) for choice in choices)
+        found: Value = self._hp.Boolean(name) if yes_or_no else self._hp.Choice(name, choices)
+        return found
+
+
+def declared(space: Space) -> keras_tuner.HyperParameters:
+    """Return every parameter of ``space``, each active whatever the others are."""
+    hp = keras_tuner.HyperParameters()
+    for name, parameter in space.parameters.items():
+        parameter.suggest(name, Asked(hp))  # type: ignore[union-attr]  # no parameter of the space is fixed
+    return hp
+
+
+class OurFamily(keras_tuner.HyperModel):  # type: ignore[misc]  # KerasTuner is untyped
+    """The networks of our space."""
+
+    def __init__(self, training: Training, told: Told) -> None:
+        """Build nothing yet."""
+        super().__init__()
+        self._training, self._told = training, told
+        self.searching = False
+        """Before it searches, KerasTuner builds to see which hyperparameters there are."""
+        self._trial = -1
+        self._built: Built | None = None
+
+    def build(self, hp: Any) -> keras.Model:  # noqa: ANN401
+        """Return the network of a trial, untrained. Raises FailedTrialError for one over the limits."""
+        values = self._training.space.sample(Asked(hp))
+        if not self.searching:
+            return keras.Sequential([keras.Input((1,))])
+        self._trial += 1
+        if reason := self._training.refused(values):
+            self._told.ended(self._trial, REFUSED, None, values)
+            raise keras_tuner.errors.FailedTrialError(reason)
+        self._built = self._training.build(values, self._trial)
+        return self._built.road.network
+
+    def fit(  # as KerasTuner calls it
+        self,
+        hp: Any,  # noqa: ANN401
+        model: keras.Model,
+        *,
+        epochs: int,
+        callbacks: list[keras.callbacks.Callback],
+        initial_epoch: int = 0,
+        **_: object,
+    ) -> dict[str, float]:
+        """Train it from ``initial_epoch`` to ``epochs``, and return the best validation accuracy of an epoch."""
+        built, values, best = self._built, self._training.space.sample(Asked(hp)), 0.0
+        if built is None or built.road.network is not model:
+            raise keras_tuner.errors.FatalValueError("this is not the network that was built last")
+        for callback in callbacks:
+            callback.set_model(model)
+
+        def after_epoch(result: EpochResult) -> bool:
+            nonlocal best
+            accuracy = result.figure("val_accuracy")
+            best = max(best, accuracy)
+            self._told.epoch(self._trial, result.epoch, accuracy, values)
+            for callback in callbacks:
+                callback.on_epoch_end(result.epoch - 1, logs={"val_accuracy": accuracy})
+            return result.epoch < epochs
+
+        try:
+            self._training.train(built, after_epoch, first_epoch=initial_epoch + 1)
+        except TrainingFailed as error:
+            self._told.ended(self._trial, FAILED, None, values)
+            raise keras_tuner.errors.FailedTrialError(str(error)) from None
+        self._told.ended(self._trial, COMPLETE, best, values)
+        return {"val_accuracy": best}
+
+
+def search(told: Told, folder: Path, *, seed: int, epochs: int, train_images: int | None) -> None:
+    """Search until the budget is spent. Raises Spent."""
+    training = Training(seed=seed, epochs=epochs, train_images=train_images)
+    family = OurFamily(training, told)
+    tuner = keras_tuner.Hyperband(
+        family,
+        objective="val_accuracy",
+        max_epochs=epochs,
+        factor=FACTOR,
+        hyperband_iterations=ENDLESS,
+        hyperparameters=declared(training.space),
+        seed=seed + 1,  # it takes 0 for none
+        max_consecutive_failed_trials=ENDLESS,
+        directory=folder,
+        project_name="keras-tuner",
+        overwrite=True,
+    )
+    family.searching = True
+    tuner.search(epochs=epochs, verbose=0)
