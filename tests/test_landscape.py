@@ -12,9 +12,10 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.landscape import coordinated, measure, peers
+from benchmarks.landscape import coordinated, measure, pausing, peers
 from benchmarks.landscape.__main__ import main
 from benchmarks.landscape.account import Account, Run, Spent, Step, Training
+from benchmarks.landscape.pausing import Rungs
 from benchmarks.landscape.ranks import rank_epochs
 from benchmarks.landscape.replay import Answers, Encoding, Forest, Replay
 from benchmarks.landscape.simulate import Landscape
@@ -444,9 +445,47 @@ def test_what_cannot_be_done_is_said_in_a_line(
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("error: no strategy mine (there are: ours; ")
     assert said[1].endswith("about.json: No such file or directory (python -m benchmarks.landscape simulate)")
-    assert said[2].endswith("none.csv: No such file or directory (benchmarks/landscape/record.py makes it)")
+    assert said[2].endswith("none.csv: No such file or directory (python -m benchmarks.landscape.record makes it)")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr("sys.argv", ["landscape", *words])
     return main()
+
+
+# Pausing.
+
+
+def test_a_trial_that_waits_goes_on_when_enough_worse_ones_have_come_to_its_rung() -> None:
+    halving = Rungs([1, 3], 3)
+
+    went: list[int | None] = []
+    for number, value in enumerate([0.3, 0.9, 0.5, 0.2, 0.4, 0.1]):
+        halving.arrived(number, 1, value)
+        went.append(halving.promoted())
+
+    assert went == [0, 1, None, None, None, 2]
+    halving.arrived(1, 3, 0.95)
+    assert halving.promoted() == 1  # the highest rung first
+    assert halving.promoted() is None
+
+
+@pytest.mark.landscape
+def test_a_pausing_search_sees_what_it_pays_for_and_takes_trials_up_again(
+    landscape: tuple[SpaceFile, Table], open_account: Callable[[float], Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Training, int]] = []
+    see = Training.epoch
+    monkeypatch.setattr(Training, "epoch", lambda self, epoch: seen.append((self, epoch)) or see(self, epoch))
+    ours = Ours(pausing=True, sampler="random")
+
+    run, again = (pausing.search(ours, landscape[0].space, open_account(20.0)) for _ in range(2))
+
+    assert run == again
+    assert run.complete > 0
+    mine = seen[: len(seen) // 2]
+    trainings = {training for training, _ in mine}
+    assert run.started > len(trainings)  # some began again where they had paused
+    for one in trainings:
+        epochs = [epoch for training, epoch in mine if training is one]
+        assert epochs == list(range(1, len(epochs) + 1))

@@ -58,9 +58,13 @@ class Account:
 
     def begin(self, values: Values, number: int) -> Training:
         """Start a training, which costs; ``number`` chooses between several recorded seeds. Raises Spent."""
+        self.go_on()
+        return Training(self, values, number)
+
+    def go_on(self) -> None:
+        """Pay for the start of a training, or of one that had paused. Raises Spent."""
         self.pay(START_SECONDS)
         self._started += 1
-        return Training(self, values, number)
 
     def pay(self, seconds: float, *, epochs: int = 0) -> None:
         """Raise Spent where that is more than is left."""

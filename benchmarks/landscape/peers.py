@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import optuna
 
 from benchmarks.landscape.account import Account, Run, Spent, Training
-from benchmarks.landscape.strategies import Peer
+from benchmarks.landscape.strategies import MANY, Peer
 from tuner.errors import EnvironmentProblem
 from tuner.records import Values
 from tuner.search.study import experimental
@@ -93,10 +93,13 @@ def _keras_tuner(peer: Peer, space: Space, account: Account) -> None:
         told: dict[str, Any] = {"objective": objective, "seed": account.seed + 1, "hyperparameters": declared(space)}
         if peer.pruner == "hyperband":
             oracle = keras_tuner.oracles.HyperbandOracle(
-                max_epochs=account.last_epoch, factor=FACTOR, hyperband_iterations=1_000_000, **told
+                max_epochs=account.last_epoch, factor=FACTOR, hyperband_iterations=MANY, **told
             )
         else:
-            oracle = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=None, **told)
+            # A refused proposal fails, of which three in a row would end its search.
+            oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+                max_trials=None, max_consecutive_failed_trials=MANY, **told
+            )
         oracle.verbose = 0
         oracle.save = oracle._save_trial = lambda *_: None  # noqa: SLF001  # nothing is to be resumed
         draw = oracle._random_values  # noqa: SLF001

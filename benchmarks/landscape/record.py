@@ -1,11 +1,12 @@
 """The landscape: learning curves of some hundred configurations, each trained to its end, and what they cost.
 
-    python benchmarks/landscape/record.py [--minutes M] [--out FOLDER] [--table FILE]
+    python -m benchmarks.landscape.record [--minutes M] [--out FOLDER] [--table FILE]
 
 Searches without a pruner over ``space.toml``, by ``tuner search``, which goes on where it was when the minutes are
 over: Sobol points (``qmc``; the space's own entries come first), the neighbourhood of their best five, three times
 (``near-*``; those and the space's own again, from another seed, then draws near them, then TPE), and some of all these,
-from the median to the best, from two more seeds (``again-*``): how much of a curve is chance. Whatever is there is
+from the median to the best, from two more seeds (``again-*``): how much of a curve is chance. At last the best ones
+with each way to average weights (``pairs``), since which had which was left to chance. Whatever is there is
 written to ``curves.csv`` beside this file, one row a training: the configuration, its size, the seconds of its epochs
 as they were (other work may have run beside) and the accuracy on the 10,000 validation images after each. A part that
 the table holds, and whose study is not there, was recorded elsewhere and stays as it is.
@@ -14,29 +15,37 @@ the table holds, and whose study is not there, was recorded elsewhere and stays 
 from __future__ import annotations
 
 import argparse
+import csv
+import dataclasses
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import tomli_w
 
-from tuner.records import TrialSummary, Value
-from tuner.runs import Outputs
-from tuner.runs import write_table as write_table_to
+from benchmarks.landscape.table import read_values
+from tuner.records import TrialSummary, Value, Values
+from tuner.runs import Outputs, write_table, write_text
 from tuner.search.storage import open_storage
 from tuner.search.study import load_study, study_names, summaries
-from tuner.space.reader import read_space
+from tuner.space.reader import SpaceFile, read_space
 
+Row = dict[str, str]
 HERE = Path(__file__).parent
 SPACE = HERE / "space.toml"
-AGAIN = 20
-"""Configurations that are trained from two more seeds."""
-NEAR = ["--trials", "70", "--start-with", "qmc", "--set", "search.startup_trials=45"]
+BEST, AGAIN, PAIRED = 5, 20, 12
+"""Sobol points that a neighbourhood starts with; configurations that are trained from two more seeds; and those that
+are trained with each way to average."""
+AVERAGES = 3
+NEAR = ["--trials", "70", "--set", "search.startup_trials=45"]
 PARTS: dict[str, list[str]] = {
     "qmc": ["--sampler", "qmc", "--trials", "100"],
     **{f"near-{seed}": [*NEAR, "--seed", str(seed)] for seed in (1, 2, 3)},
     **{f"again-{seed}": ["--sampler", "random", "--trials", str(AGAIN), "--seed", str(seed)] for seed in (4, 5)},
+    "pairs": ["--sampler", "random", "--trials", str(PAIRED * AVERAGES), "--seed", "6"],
 }
 END_SECONDS = 60.0
 """A search that is told to stop ends with its running epochs."""
@@ -51,17 +60,21 @@ def main() -> None:
     asked = parser.parse_args()
     until = time.monotonic() + 60 * asked.minutes
     for part in PARTS:
-        if time.monotonic() < until and not record(part, asked.out, until):
+        if part not in studies(asked.out) and rows_of(part, asked.table):
+            continue  # recorded elsewhere
+        if time.monotonic() > until or not record(part, asked, until):
             break
-    write_table(asked.out, asked.table)
+        write_rows(asked.out, asked.table)
+    write_rows(asked.out, asked.table)
 
 
-def record(part: str, out: str, until: float) -> bool:
+def record(part: str, asked: argparse.Namespace, until: float) -> bool:
     """Search a part, or what is left of it; False when the time was over first."""
-    space = space_again(out) if part.startswith("again") else SPACE
-    command = [sys.executable, "-m", "tuner", "search", str(space), "--study", part, "--out", out, "--no-refit"]
-    started = part in studies(out)
-    with subprocess.Popen([*command, *PARTS[part], *(["--resume"] if started else [])]) as search:
+    space = Path(asked.out) / f"{part}.toml"
+    if not space.exists():
+        write_text(space, SPACE.read_text("utf-8") + tomli_w.dumps(first_trials(part, asked.table)))
+    command = [sys.executable, "-m", "tuner", "search", str(space), "--study", part, "--out", asked.out, "--no-refit"]
+    with subprocess.Popen([*command, *PARTS[part], *(["--resume"] if part in studies(asked.out) else [])]) as search:
         try:
             return search.wait(max(1.0, until - time.monotonic())) == 0
         except subprocess.TimeoutExpired:
@@ -70,46 +83,72 @@ def record(part: str, out: str, until: float) -> bool:
             return False
 
 
-def space_again(out: str) -> Path:
-    """Return the space whose entries are some of what was trained, from the median to the best."""
-    path = Path(out) / "again.toml"
-    if not path.exists():
-        trials = [trial for part in PARTS if not part.startswith("again") for trial in trained(part, out)]
-        ranked = sorted(trials, key=lambda trial: trial.val_accuracy or 0.0)[len(trials) // 2 :]
-        chosen = [ranked[k * (len(ranked) - 1) // (AGAIN - 1)].values for k in range(AGAIN)]
-        path.write_text(f"{SPACE.read_text('utf-8')}\n{tomli_w.dumps({'start_with': chosen})}", "utf-8")
-    return path
+def first_trials(part: str, table: Path) -> dict[str, list[Values]]:
+    """Return the ``start_with`` of a part's space, by what was recorded before."""
+    if part == "qmc":
+        return {}
+    file = read_space(str(SPACE))
+    if part.startswith("near"):
+        best = ranking(file, rows_of("qmc", table))[-BEST:]
+        return {"start_with": [*best[::-1], *file.space.start_with]}
+    drawn = [row for part in PARTS if part.startswith(("qmc", "near")) for row in rows_of(part, table)]
+    ranked = ranking(file, drawn)
+    if part == "pairs":
+        averages = file.space.parameters["ema"].grid()
+        bare = unique({**values, "ema": averages[0]} for values in reversed(ranked))[:PAIRED]
+        return {"start_with": [{**values, "ema": average} for values in bare for average in averages]}
+    better = ranked[len(ranked) // 2 :]
+    return {"start_with": [better[k * (len(better) - 1) // (AGAIN - 1)] for k in range(AGAIN)]}
+
+
+def unique(found: Iterable[Values]) -> list[Values]:
+    """Return each configuration once."""
+    return list({json.dumps(values, sort_keys=True): values for values in found}.values())
+
+
+def ranking(file: SpaceFile, rows: list[Row]) -> list[Values]:
+    """Return the configurations of some rows, the best one last."""
+    ranked = sorted(rows, key=lambda row: float(row[f"val_{file.settings.epochs}"] or 0.0))
+    return [read_values(row, file.space) for row in ranked]
+
+
+def rows_of(part: str, table: Path) -> list[Row]:
+    """Return a part's rows in the table, if there is one."""
+    if not table.exists():
+        return []
+    return [row for row in csv.DictReader(table.read_text("utf-8").splitlines()) if row["part"] == part]
 
 
 def studies(out: str) -> list[str]:
-    """Return the names of the parts that were begun."""
+    """Return the names of the parts that were begun here."""
     return study_names(open_storage(Outputs.of(out, None), create=True))
 
 
-def trained(part: str, out: str) -> list[TrialSummary]:
-    """Return a part's trials that trained to their end, or failed on the way."""
-    if part not in studies(out):
-        return []
+def write_rows(out: str, table: Path) -> None:
+    """Write what was recorded so far: parts that were begun here as their studies have them, others as they were."""
+    file, here = read_space(str(SPACE)), studies(out)
+    header = [*file.space.parameters, "parameters", "multiply_adds", "seconds"]
+    header = ["part", "trial", "entry", *header, *(f"val_{k}" for k in range(1, file.settings.epochs + 1))]
+    rows = [row for part in PARTS for row in (trained(part, out) if part in here else rows_of(part, table))]
+    write_table(table, header, [[row[name] for name in header] for row in rows])
+    print(f"{len(rows)} trainings in {table}")
+
+
+def trained(part: str, out: str) -> list[Row]:
+    """Return a row for each of a part's trials that trained to its end, or failed on the way."""
     study, _ = load_study(open_storage(Outputs.of(out, None), create=False), part)
-    return [trial for trial in summaries(study) if trial.state in ("complete", "failed")]
-
-
-def write_table(out: str, path: Path) -> None:
-    """Write what was recorded so far."""
     file = read_space(str(SPACE))
-    names, epochs = list(file.space.parameters), range(1, file.settings.epochs + 1)
-    header = ["part", "trial", "entry", *names, "parameters", "multiply_adds", "seconds", *(f"val_{k}" for k in epochs)]
-    rows = []
-    for part in PARTS:
-        for trial in trained(part, out):
-            reached = {result.epoch: f"{result.val_accuracy:.4f}" for result in trial.curve}
-            rows.append([
-                part, trial.number, int(trial.enqueued), *(_cell(trial.values.get(name, "")) for name in names),
-                trial.cost.parameters, trial.cost.multiply_adds, f"{trial.seconds:.1f}",
-                *(reached.get(epoch, "") for epoch in epochs),
-            ])  # fmt: skip
-    write_table_to(path, header, rows)
-    print(f"{len(rows)} trainings in {path}")
+    ended = [trial for trial in summaries(study) if trial.state in ("complete", "failed")]
+    return [_row(part, trial, file) for trial in ended]
+
+
+def _row(part: str, trial: TrialSummary, file: SpaceFile) -> Row:
+    values = {name: _cell(trial.values.get(name, "")) for name in file.space.parameters}
+    reached = {result.epoch: f"{result.val_accuracy:.4f}" for result in trial.curve}
+    curve = {f"val_{epoch}": reached.get(epoch, "") for epoch in range(1, file.settings.epochs + 1)}
+    row = {"part": part, "trial": trial.number, "entry": int(trial.enqueued), **values, **curve}
+    row |= dataclasses.asdict(trial.cost) | {"seconds": f"{trial.seconds:.1f}"}
+    return {name: str(cell) for name, cell in row.items()}
 
 
 def _cell(value: Value) -> Value:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.landscape import coordinated, peers
+from benchmarks.landscape import coordinated, pausing, peers
 from benchmarks.landscape.account import Account, Run
 from benchmarks.landscape.measure import WITHIN, answers, moments, quartiles, reached
 from benchmarks.landscape.replay import Replay
@@ -71,14 +71,21 @@ def run(job: Job) -> Run:
     space_file, table = job.landscape.read()
     space, strategy = space_file.space, STRATEGIES[job.name]
     budget = job.trainings * table.full_training
-    if isinstance(strategy, Ours):
-        return coordinated.search(strategy, space, job.landscape.replay(dict(strategy.overlay)), job.seed, budget)
+    overlay = dict(strategy.overlay) if isinstance(strategy, Ours) else {}
+    replay = job.landscape.replay(overlay)
+    if isinstance(strategy, Ours) and not strategy.pausing:
+        return coordinated.search(strategy, space, replay, job.seed, budget)
     task = SearchTask(space, space_file.settings, NO_IMAGES, table.epoch_images, 1)
 
     def refused(values: Values) -> bool:
         return bool(task.judge(values)[0])
 
-    return peers.search(strategy, space, Account(job.landscape.replay({}), refused, budget, job.seed))
+    account = Account(replay, refused, budget, job.seed)
+    return (
+        pausing.search(strategy, space, account)
+        if isinstance(strategy, Ours)
+        else peers.search(strategy, space, account)
+    )
 
 
 def runs_of(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Run]]:

@@ -32,6 +32,8 @@ class Ours:
     overlay: Mapping[str, Value] = field(default_factory=dict)
     """Values that every trial has."""
     workers: int = 2
+    pausing: bool = False
+    """Whether a trial that is not among the best at its rung waits, to go on when it is, instead of stopping."""
 
     def settings(self, seed: int, epochs: int) -> SearchSettings:
         """Return the settings of one search on a table of so many ``epochs``. Raises SpaceError."""
@@ -93,11 +95,16 @@ STRATEGIES: dict[str, Strategy] = {
     "ours, rung 1, by 4": Ours(reduction=4),
     "ours, rung 2, by 2": Ours(first_rung=2, reduction=2),
     "ours, rung 2, by 3": Ours(first_rung=2),
+    "ours, rung 2, by 2, no entries": Ours(first_rung=2, reduction=2, portfolio=False),
     "ours, rung 2, by 4": Ours(first_rung=2, reduction=4),
     "ours, rung 3, by 2": Ours(first_rung=3, reduction=2),
     "ours, rung 3, by 3": Ours(first_rung=3),
     "ours, rung 3, by 3, no entries": Ours(first_rung=3, portfolio=False),
     "ours, rung 3, by 4": Ours(first_rung=3, reduction=4),
+    "ours, pausing": Ours(pausing=True),
+    "ours, pausing, no entries": Ours(pausing=True, portfolio=False),
+    "ours, pausing, random": Ours(pausing=True, sampler="random"),
+    "ours, pausing, rung 3, by 3": Ours(pausing=True, first_rung=3),
     "ours, random at first": Ours(startup="random"),
     "ours, 5 at first": Ours(startup_trials=5),
     "ours, 20 at first": Ours(startup_trials=20),

@@ -93,7 +93,7 @@ def read_table(path: Path, space_file: SpaceFile) -> Table:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        hint = "benchmarks/landscape/record.py makes it"
+        hint = "python -m benchmarks.landscape.record makes it"
         raise UsageError(f"{path}: {error.strerror or error}", hint=hint) from None
     rows = list(csv.DictReader(text.splitlines()))
     needed = ["part", *names, "parameters", "multiply_adds", "seconds", *accuracies]
