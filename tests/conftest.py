@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    # A process takes a file at a time: those that may last longest come first, so that no process waits for one at the end.
+    allowed: dict[Path, float] = defaultdict(float)
+    for item in items:
+        allowed[item.path] += _seconds_allowed(item)
+    items.sort(key=lambda item: -allowed[item.path])
+
+
+def _seconds_allowed(item: pytest.Item) -> float:
+    """Return about how long a test may last."""
+    if item.get_closest_marker("skip"):
+        return 0.0
+    own = item.get_closest_marker("timeout")
+    return float(own.args[0]) if own else 60.0 if item.get_closest_marker("slow") else 5.0
 
 
 def _reasons_to_skip() -> dict[str, str]:

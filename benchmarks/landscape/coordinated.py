@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import optuna
 
@@ -17,6 +18,7 @@ from benchmarks.virtual import VirtualWorkers
 from tuner.errors import SearchError
 from tuner.records import EpochResult, Event, TrialEnded
 from tuner.runs import Interruption
+from tuner.search import samplers
 from tuner.search.budget import Clock, Pace
 from tuner.search.coordinator import Coordinator
 from tuner.search.crew import Crew
@@ -104,7 +106,9 @@ def search(ours: Ours, space: Space, replay: Replay, seed: int, budget: float) -
     crew = Crew(workers, ours.workers, heartbeat=settings.heartbeat, observe=observe)
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(Path(folder), settings.keep)
-        with contextlib.suppress(SearchError):  # the first trials all failed: it has ended, as a user's does
+        # The constant is no setting: it takes a strategy's own number for as long as it is searched.
+        anywhere = mock.patch.object(samplers, "ANYWHERE", ours.anywhere)
+        with anywhere, contextlib.suppress(SearchError):  # the first trials all failed: it has ended, as a user's does
             Coordinator(study, task, crew, timekeeper, observe, shelf=shelf, interruption=interruption).run()
     answering = len(set(workers.answering.values()))
     return Run(tuple(steps), workers.begun, answering, complete, workers.epochs, workers.spent)

@@ -151,6 +151,7 @@ def _write_runs(path: Path, found: Sequence[tuple[Job, Run]], table: Table) -> N
         "answering",
         "complete",
         "epochs",
+        "cpu_seconds",
         "accuracy",
         "observed",
         *(f"to_{p}" for p in WITHIN),
@@ -159,7 +160,7 @@ def _write_runs(path: Path, found: Sequence[tuple[Job, Run]], table: Table) -> N
     for job, one in found:
         last = one.steps[-1] if one.steps else None
         rows.append([
-            job.name, job.seed, one.started, one.answering, one.complete, one.epochs,
+            job.name, job.seed, one.started, one.answering, one.complete, one.epochs, round(one.compute, 1),
             last and round(table.configurations[last.configuration].final, 5), last and round(last.observed, 5),
             *(_finite(reached(one, table, points)) for points in WITHIN),
         ])  # fmt: skip

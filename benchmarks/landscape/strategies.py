@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuner.records import Value, Values
+from tuner.search.samplers import ANYWHERE
 from tuner.space.parameters import Fixed, Space
 from tuner.space.settings import SearchSettings
 
@@ -31,6 +32,9 @@ class Ours:
     """Whether the space's first entries are tried first."""
     overlay: Mapping[str, Value] = field(default_factory=dict)
     """Values that every trial has."""
+    anywhere: int = ANYWHERE
+    """Every so-manieth trial before the model is drawn anywhere."""
+    patience: int = 0
     workers: int = 2
     pausing: bool = False
     """Whether a trial that is not among the best at its rung waits, to go on when it is, instead of stopping."""
@@ -46,6 +50,7 @@ class Ours:
             seed=seed,
             startup_trials=self.startup_trials,
             startup=self.startup,
+            patience=self.patience,
             first_rung=self.first_rung,
             reduction=self.reduction,
         )
@@ -106,10 +111,15 @@ STRATEGIES: dict[str, Strategy] = {
     "ours, pausing, random": Ours(pausing=True, sampler="random"),
     "ours, pausing, rung 3, by 3": Ours(pausing=True, first_rung=3),
     "ours, random at first": Ours(startup="random"),
+    "ours, all near at first": Ours(anywhere=MANY),
+    "ours, half near at first": Ours(anywhere=2),
     "ours, 5 at first": Ours(startup_trials=5),
     "ours, 20 at first": Ours(startup_trials=20),
     "ours, 40 at first": Ours(startup_trials=40),
     "ours, 20 at first, rung 3": Ours(startup_trials=20, first_rung=3),
+    "ours, patience 10": Ours(patience=10),
+    "ours, patience 20": Ours(patience=20),
+    "ours, patience 40": Ours(patience=40),
     "ours, 1 worker": Ours(workers=1),
     "ours, 8 workers": Ours(workers=8),
     "ours, constant": Ours(overlay={"schedule": "constant"}),

@@ -12,9 +12,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.data.splits import validation_images
 from tuner.errors import SearchError
 from tuner.records import Cost, Note, Observer, TrialSummary, Value, Values
 from tuner.search.asked import NAMES, Names
+from tuner.search.gains import last_gain, standard_error
 from tuner.search.ledger import Ledger
 from tuner.search.running import Draft, Running
 from tuner.search.samplers import GridPoints
@@ -50,6 +52,8 @@ class Asker:
         """Those that were drawn again since the last result."""
         self._untrained_in_a_row = 0
         self._exhausted = False
+        self._settled_by: int | None = None
+        """The trial after which nothing more was gained, once that was said."""
         self._names = Names(ledger.study.get_trials(deepcopy=False))
         self.half_drawn: list[Draft] = []
         """Trials that a dead search had taken from the queue and not stored."""
@@ -88,7 +92,25 @@ class Asker:
             self._observe(Note(f"All {len(sampler.points)} points of the grid have been handed out."))
             self._exhausted = True
             return False
+        if self._settled():
+            return False
         return seconds_left > self._time.shortest_useful(self._sizes)
+
+    def _settled(self) -> bool:
+        """Tell whether nothing is left to gain, and say so once; a trial that runs on may still change it."""
+        source, settings = self._task.source, self._task.settings
+        if not settings.patience or self._counted < settings.patience:
+            return False
+        images = source.n_train if settings.folds > 1 else validation_images(source)
+        gained, after = last_gain(self.ended, images)
+        if gained is None or after < settings.patience:
+            return False
+        if self._settled_by != gained.number:
+            self._settled_by = gained.number
+            error = 100 * standard_error(gained.val_accuracy or 0.0, images)
+            said = f"{after} in a row were not better than trial {gained.number} by the {error:.2f} points"
+            self._observe(Note(f"No more trials: {said} that chance moves {images:,} validation images."))
+        return True
 
     def tell_decided(self) -> None:
         """Tell the trials of which a dead search had stored how they end, and no more."""

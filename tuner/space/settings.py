@@ -23,7 +23,7 @@ POSITIVE = (
     "trials", "time", "epochs", "folds", "top", "top_seeds", "refit_epochs", "refit_seeds", "workers", "first_rung",
     "train_images", "heartbeat", "memory", "trial_time", "worker_cpus",
 )  # fmt: skip
-NOT_NEGATIVE = ("seed", "startup_trials", "keep", "retries", "worker_gpus")
+NOT_NEGATIVE = ("seed", "patience", "startup_trials", "keep", "retries", "worker_gpus")
 LEAST_REDUCTION = 2
 """With less every trial would pass every rung."""
 DEFAULT_TRIALS = 30
@@ -35,6 +35,8 @@ class SearchSettings:
 
     trials: int | None = None
     """Total trials of the study; 30 when neither this nor ``time`` is set."""
+    patience: int = 0
+    """The search ends when so many trials in a row gained less than a standard error of validation; 0: it does not."""
     time: float | None = None
     """Wall-clock seconds of the whole command, refit and report included; ``"1h30m"`` in a file."""
     epochs: int = 8
