@@ -17,10 +17,6 @@ from tuner.training.configuration import read_configuration
 SPACE = """
 extends = "cnn"
 
-[parameters.ema]
-type = "choice"
-options = [0.0, 0.1, 0.25]
-
 [limits]
 multiply_adds = 5_000_000
 

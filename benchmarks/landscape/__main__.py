@@ -26,7 +26,9 @@ from tuner.runs import write_table, write_text
 
 def main() -> int:
     """Do what the command line says; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.landscape", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("simulate", "figures", "ranks", "fidelity"))
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--curves", type=Path, default=CURVES)

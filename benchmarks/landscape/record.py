@@ -53,7 +53,11 @@ END_SECONDS = 60.0
 
 def main() -> None:
     """Record, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.landscape.record",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--out", default="results")
     parser.add_argument("--table", type=Path, default=HERE / "curves.csv")

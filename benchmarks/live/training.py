@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peers_events import SPACE
-
+from benchmarks.live.events import SPACE
 from tuner.data.sources import find
 from tuner.data.splits import Cut, read_images
 from tuner.records import EpochResult, Values, seed_for

@@ -7,9 +7,9 @@ the limits is pruned before its training; one whose loss is no longer finite fai
 from __future__ import annotations
 
 import optuna
-from peers_events import COMPLETE, FAILED, PRUNED, REFUSED, Told
-from peers_training import Training
 
+from benchmarks.live.events import COMPLETE, FAILED, PRUNED, REFUSED, Told
+from benchmarks.live.training import Training
 from tuner.records import EpochResult
 from tuner.training.fit import TrainingFailed
 

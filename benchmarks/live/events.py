@@ -1,4 +1,4 @@
-"""What a run of ``peers.py`` writes down, one line an event, and what can be read off it.
+"""What a run of ``__main__.py`` writes down, one line an event, and what can be read off it.
 
 An epoch's line holds the CPU and wall seconds since the run's process began, the trial, the epoch, its validation
 accuracy and the trial's values; a trial's last line says how it ended and what it is worth to its own system. CPU

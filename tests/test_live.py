@@ -16,16 +16,13 @@ from typing import Any
 import optuna
 import pytest
 
+from benchmarks.live import __main__ as live
+from benchmarks.live import events, tables
 from tuner.errors import SearchError, UsageError
 from tuner.records import EpochResult, Values
 from tuner.search.budget import RefitPlan
 from tuner.search.request import read_checked
 from tuner.space.parameters import Float, Int, Parameter
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-peers = importlib.import_module("peers")
-events = importlib.import_module("peers_events")
-tables = importlib.import_module("peers_tables")
 
 FILTERS: Values = {"filters": 8}
 
@@ -160,13 +157,13 @@ def test_the_summary_is_remade_from_the_committed_tables_alone(tmp_path: Path) -
     made(out, "ours", 3, [(15, 0.92)], [0.91, 0.92])
     (out / "keras-tuner-0").mkdir()  # one that has not ended
     table = argparse.Namespace(to=to, runs=out)
-    peers.table(table)
+    live.table(table)
     first = (to / "table.csv").read_text()
     for path in out.rglob("*.json*"):
         path.unlink()
     (to / "table.csv").unlink()
 
-    peers.table(argparse.Namespace(to=to, runs=None))
+    live.table(argparse.Namespace(to=to, runs=None))
 
     assert (to / "table.csv").read_text() == first
     assert first.splitlines() == [
@@ -197,7 +194,7 @@ def test_runs_of_different_budgets_are_not_put_into_one_table(tmp_path: Path) ->
 
 
 def test_the_figure_has_a_line_a_run_and_a_thicker_one_a_system(tmp_path: Path) -> None:
-    draw = importlib.import_module("peers_figure").anytime
+    draw = importlib.import_module("benchmarks.live.figure").anytime
     for seed in (0, 1, 2):
         made(tmp_path, "ours", seed, [(10 + seed, 0.2), (20, 0.925)], [])
     made(tmp_path, "keras-tuner", 0, [(30, 0.9)], [])
@@ -225,14 +222,14 @@ def test_a_run_that_was_killed_is_begun_again_from_nothing(tmp_path: Path, monke
         raise KeyboardInterrupt if searches == 1 else events.Spent
 
     searches = 1
-    monkeypatch.setattr(peers, "_search", search)
+    monkeypatch.setattr(live, "_search", search)
     monkeypatch.setattr(events, "cpu_seconds", lambda: 3.0)
     with pytest.raises(KeyboardInterrupt):
-        peers.run(asked_for(tmp_path))
+        live.run(asked_for(tmp_path))
     assert tables.whole_runs(tmp_path) == []
 
     searches = 2
-    peers.run(asked_for(tmp_path))
+    live.run(asked_for(tmp_path))
 
     (folder,) = tables.whole_runs(tmp_path)
     assert [one.trial for one in events.read_events(folder / "events.jsonl").epochs] == [2]
@@ -242,9 +239,9 @@ def test_a_run_that_has_ended_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(tmp_path, "ours", 0, [(10, 0.9)], [])
-    monkeypatch.setattr(peers, "_search", pytest.fail)
+    monkeypatch.setattr(live, "_search", pytest.fail)
 
-    peers.run(asked_for(tmp_path))
+    live.run(asked_for(tmp_path))
 
     assert "has ended already" in capsys.readouterr().out
 
@@ -252,7 +249,7 @@ def test_a_run_that_has_ended_is_kept(
 def test_an_answer_is_scored_once_and_all_are_trained_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = importlib.import_module("peers_answers")
+    answers = importlib.import_module("benchmarks.live.answers")
     monkeypatch.setattr(answers, "find", lambda *_: None)
     made(tmp_path, "ours", 0, [(10, 0.9)], [0.93, 0.94])
     made(tmp_path, "optuna", 0, [(10, 0.9)], [])
@@ -308,7 +305,7 @@ def test_the_three_systems_search_the_same_values() -> None:
         optunas |= {name: domain_of_optuna(one) for name, one in trial.distributions.items()}
     assert optunas == expected
 
-    keras_tuners = importlib.import_module("peers_keras_tuner")
+    keras_tuners = importlib.import_module("benchmarks.live.plain_keras_tuner")
     hp = keras_tuners.declared(space)
     assert {one.name: domain_of_keras_tuner(one) for one in hp.space} == expected
     for seed in range(100):
@@ -322,7 +319,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
     """Let Optuna search with canned accuracies: of its k-th trained trial, those of the k-th list."""
 
     def search(curves: list[list[float]], refused: set[int]) -> list[tuple[int, str, float | None]]:
-        module = importlib.import_module("peers_optuna")
+        module = importlib.import_module("benchmarks.live.plain_optuna")
         failed = module.TrainingFailed
 
         class Canned:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peers_events import ABOUT, ANSWER, EVENTS, REFUSED, SYSTEMS, Epoch, best_so_far, read_events, seconds_to
-
+from benchmarks.live.events import ABOUT, ANSWER, EVENTS, REFUSED, SYSTEMS, Epoch, best_so_far, read_events, seconds_to
 from tuner.errors import UsageError
 from tuner.runs import write_json, write_table
 
@@ -67,7 +66,7 @@ def gather(out: Path, to: Path) -> None:
     """
     runs = whole_runs(out)
     if not runs:
-        raise UsageError(f"{out}: no run has ended there", hint="'peers.py run' makes them")
+        raise UsageError(f"{out}: no run has ended there", hint="'python -m benchmarks.live run' makes them")
     epochs: list[Sequence[object]] = []
     trials: list[Sequence[object]] = []
     answers: list[Sequence[object]] = []

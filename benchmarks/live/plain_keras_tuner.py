@@ -15,9 +15,9 @@ from typing import Any
 
 import keras
 import keras_tuner
-from peers_events import COMPLETE, FAILED, REFUSED, Told
-from peers_training import Built, Training
 
+from benchmarks.live.events import COMPLETE, FAILED, REFUSED, Told
+from benchmarks.live.training import Built, Training
 from tuner.records import EpochResult, Value
 from tuner.space.parameters import Float, Space
 from tuner.training.fit import TrainingFailed

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peers_events import SPACE, Told
-
 import tuner
+from benchmarks.live.events import SPACE, Told
 from tuner import EpochEnded, Event, Note, TrialEnded, TrialStarted
 from tuner.records import Values
 

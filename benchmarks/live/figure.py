@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from peers_events import SYSTEMS, median_steps
-from peers_tables import Kept
 
+from benchmarks.live.events import SYSTEMS, median_steps
+from benchmarks.live.tables import Kept
 from tuner.reporting.figures.compare import LOOKS
 from tuner.reporting.figures.style import accuracy_axis, legend_above, paper, styled
 

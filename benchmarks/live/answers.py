@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from peers_events import ABOUT, ANSWER, EVENTS, read_events
-
+from benchmarks.live.events import ABOUT, ANSWER, EVENTS, read_events
 from tuner.console.plain import PlainLines
 from tuner.console.signals import signals
 from tuner.data.sources import Source, find

@@ -1,14 +1,14 @@
 """Ours beside plain Optuna and KerasTuner's Hyperband, live: the same space, images, networks, cores and CPU minutes.
 
-    python benchmarks/peers.py run --system ours --seed 0 [--cpu-minutes 20]     # one run; for each system and seed
-    python benchmarks/peers.py finish [--epochs 12] [--seeds 2]                  # retrain and score every answer
-    python benchmarks/peers.py table results/reference/DATE-peers --runs results/runs/peers
-    python benchmarks/peers.py figure results/reference/DATE-peers               # makes table.csv and the figure again
+    python -m benchmarks.live run --system ours --seed 0 [--cpu-minutes 20]     # one run; for each system and seed
+    python -m benchmarks.live finish [--epochs 12] [--seeds 2]                  # retrain and score every answer
+    python -m benchmarks.live table results/reference/DATE-peers --runs results/runs/peers
+    python -m benchmarks.live figure results/reference/DATE-peers               # makes table.csv and the figure again
 
 All three search the built-in space ``cnn`` within its limits on Fashion-MNIST's constant split, trials of at most 8
-epochs, and train its networks by our own code (``peers_training.py``). Ours is ``tuner search cnn --no-refit`` on two
+epochs, and train its networks by our own code (``training.py``). Ours is ``tuner search cnn --no-refit`` on two
 workers, as it comes, the configurations that the space starts with included; the peers are as their documents write
-them (``peers_optuna.py``, ``peers_keras_tuner.py``), in one process on TensorFlow's own two threads. Every process has
+them (``plain_optuna.py``, ``plain_keras_tuner.py``), in one process on TensorFlow's own two threads. Every process has
 the allocator settings that our workers have. A configuration over the limits costs no system anything.
 
 A run ends with the first epoch that ends after its CPU seconds, Python's start and imports included; that epoch does
@@ -29,9 +29,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from peers_events import ABOUT, EVENTS, SPACE, SYSTEMS, Spent, Told, cpu_seconds, wall_seconds
-from peers_tables import TABLE, gather, read_kept, whole_runs, write_summary
-
+from benchmarks.live.events import ABOUT, EVENTS, SPACE, SYSTEMS, Spent, Told, cpu_seconds, wall_seconds
+from benchmarks.live.tables import TABLE, gather, read_kept, whole_runs, write_summary
 from tuner.errors import TunerError
 from tuner.runs import commit, machine, make_writable, only_one, versions, write_json
 from tuner.search.executors.local import worker_environment
@@ -73,15 +72,15 @@ def run(asked: argparse.Namespace) -> None:
 def _search(asked: argparse.Namespace, told: Told, folder: Path) -> None:
     """Search with the system that is asked for. Raises Spent."""
     if asked.system == "ours":
-        from peers_ours import search as ours
+        from benchmarks.live.ours import search as ours
 
         ours(told, folder, seed=asked.seed, epochs=asked.epochs, train_images=asked.train_images)
     elif asked.system == "optuna":
-        from peers_optuna import search as optuna
+        from benchmarks.live.plain_optuna import search as optuna
 
         optuna(told, seed=asked.seed, epochs=asked.epochs, train_images=asked.train_images)
     else:
-        from peers_keras_tuner import search as keras_tuner
+        from benchmarks.live.plain_keras_tuner import search as keras_tuner
 
         keras_tuner(told, folder, seed=asked.seed, epochs=asked.epochs, train_images=asked.train_images)
 
@@ -99,8 +98,7 @@ def _take_environment() -> None:
 
 def finish(asked: argparse.Namespace) -> None:
     """Retrain and score the answers that are not scored yet."""
-    from peers_answers import finish as retrain
-
+    from benchmarks.live.answers import finish as retrain
     from tuner.search.budget import RefitPlan
 
     runs = [folder for folder in whole_runs(asked.out) if asked.system in (None, folder.name.rpartition("-")[0])]
@@ -118,8 +116,7 @@ def table(asked: argparse.Namespace) -> None:
 
 def figure(asked: argparse.Namespace) -> None:
     """Write the table and the figure."""
-    from peers_figure import anytime
-
+    from benchmarks.live.figure import anytime
     from tuner.reporting.figures.style import write_png
 
     table(asked)
@@ -128,7 +125,9 @@ def figure(asked: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the command and do it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run", help="make one run")
     one.add_argument("--system", choices=SYSTEMS, required=True)

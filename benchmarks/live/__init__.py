@@ -1,0 +1,1 @@
+"""Our search beside plain Optuna and KerasTuner, live."""
