@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import json
@@ -114,17 +115,14 @@ class Experiment:
 
 
 def simulate(asked: Experiment, processes: int, out: Path) -> list[str]:
-    """Carry out an experiment, write its tables, and return a line a strategy."""
+    """Carry out an experiment, write its tables, and return a line a strategy.
+
+    What a folder holds of other strategies, by the same experiment, stays.
+    """
     landscape, names, trainings = asked.landscape, asked.names, asked.trainings
     _, table = landscape.read()
     for strategy in map(STRATEGIES.get, names):  # what cannot be answered is said before anything is simulated
         landscape.replay(dict(strategy.overlay) if isinstance(strategy, Ours) else {})
-    began = time.monotonic()
-    found = list(runs_of(asked.jobs(), processes))
-    by_name = {name: [one for job, one in found if job.name == name] for name in names}
-    _write_runs(out / RUNS, found, table)
-    _write_anytime(out / ANYTIME, by_name, table, trainings)
-    _write_summary(out / SUMMARY, by_name, table)
     about = {
         "budget_trainings": trainings,
         "full_training_seconds": round(table.full_training, 3),
@@ -135,12 +133,40 @@ def simulate(asked: Experiment, processes: int, out: Path) -> list[str]:
         "seeds": asked.seeds,
         "start_seconds": START_SECONDS,
         "curves_sha256": hashlib.sha256(landscape.curves.read_bytes()).hexdigest(),
-        "commit": commit(),
-        "versions": versions(),
+        "space": landscape.read()[0].hash,
     }
+    if not _is_of(out / ABOUT, about):
+        for name in (RUNS, ANYTIME, SUMMARY):
+            (out / name).unlink(missing_ok=True)
+    began = time.monotonic()
+    found = list(runs_of(asked.jobs(), processes))
+    by_name = {name: [one for job, one in found if job.name == name] for name in names}
+    _write_runs(out / RUNS, found, table)
+    _write_anytime(out / ANYTIME, by_name, table, trainings)
+    _write_summary(out / SUMMARY, by_name, table)
+    about |= {"commit": commit(), "versions": versions()}
     write_text(out / ABOUT, json.dumps(about, indent=1) + "\n")
     lines = [_line(name, runs, table) for name, runs in by_name.items()]
     return [*lines, f"{len(found)} searches in {time.monotonic() - began:.0f} s: {out}"]
+
+
+def _is_of(path: Path, about: dict[str, object]) -> bool:
+    """Tell whether the tables beside ``path`` are of the same experiment."""
+    try:
+        there = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return {name: there.get(name) for name in about} == about
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write rows that begin with a strategy's name in place of those of the same strategies, in the order of all."""
+    named = [*map(str, dict.fromkeys(row[0] for row in rows))]
+    kept: list[Sequence[object]] = []
+    if path.exists():
+        kept = [row for row in list(csv.reader(path.read_text("utf-8").splitlines()))[1:] if row[0] not in named]
+    order = {name: place for place, name in enumerate(STRATEGIES)}
+    write_table(path, header, sorted([*kept, *rows], key=lambda row: order.get(str(row[0]), -1)))
 
 
 def _write_runs(path: Path, found: Sequence[tuple[Job, Run]], table: Table) -> None:
@@ -164,7 +190,7 @@ def _write_runs(path: Path, found: Sequence[tuple[Job, Run]], table: Table) -> N
             last and round(table.configurations[last.configuration].final, 5), last and round(last.observed, 5),
             *(_finite(reached(one, table, points)) for points in WITHIN),
         ])  # fmt: skip
-    write_table(path, header, rows)
+    _write(path, header, rows)
 
 
 def _write_anytime(path: Path, by_name: dict[str, list[Run]], table: Table, trainings: float) -> None:
@@ -175,7 +201,7 @@ def _write_anytime(path: Path, by_name: dict[str, list[Run]], table: Table, trai
         for moment, accuracies in zip(grid, zip(*seen, strict=True), strict=True):
             of = quartiles(accuracies)
             rows.append([name, f"{moment:.1f}", *(round(accuracy, 5) for accuracy in (of.low, of.median, of.high))])
-    write_table(path, ["strategy", "cpu_seconds", "low", "median", "high"], rows)
+    _write(path, ["strategy", "cpu_seconds", "low", "median", "high"], rows)
 
 
 def _write_summary(path: Path, by_name: dict[str, list[Run]], table: Table) -> None:
@@ -190,7 +216,7 @@ def _write_summary(path: Path, by_name: dict[str, list[Run]], table: Table) -> N
             share = sum(map(math.isfinite, seconds)) / len(seconds)
             row += [*map(_finite, (of.low, of.median, of.high)), round(share, 3)]
         rows.append(row)
-    write_table(path, header, rows)
+    _write(path, header, rows)
 
 
 def _finite(seconds: float) -> float | None:
