@@ -109,11 +109,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
-    # A process takes a file at a time: those that may last longest come first, so that no process waits for one at the end.
-    allowed: dict[Path, float] = defaultdict(float)
-    for item in items:
-        allowed[item.path] += _seconds_allowed(item)
-    items.sort(key=lambda item: -allowed[item.path])
+
+
+class _LongFilesFirst:
+    """A process takes a file at a time: those that may last longest come first, so that none waits at the end."""
+
+    @pytest.hookimpl(trylast=True)  # when what is not asked for has gone
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        allowed: dict[Path, float] = defaultdict(float)
+        for item in items:
+            allowed[item.path] += _seconds_allowed(item)
+        items.sort(key=lambda item: -allowed[item.path])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_LongFilesFirst())
 
 
 def _seconds_allowed(item: pytest.Item) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import heapq
+import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.landscape import coordinated, measure, pausing, peers
+from benchmarks.landscape import coordinated, measure, pausing, peers, record
 from benchmarks.landscape.__main__ import main
 from benchmarks.landscape.account import Account, Run, Spent, Step, Training
 from benchmarks.landscape.pausing import Rungs
@@ -20,7 +23,7 @@ from benchmarks.landscape.ranks import rank_epochs
 from benchmarks.landscape.replay import Answers, Encoding, Forest, Replay
 from benchmarks.landscape.simulate import Landscape
 from benchmarks.landscape.strategies import Ours, Peer
-from benchmarks.landscape.table import CHANCE, START_SECONDS, Configuration, Table, read_landscape
+from benchmarks.landscape.table import CHANCE, CURVES, START_SECONDS, Configuration, Table, read_landscape
 from tuner.errors import UsageError
 from tuner.records import Cost, Values
 from tuner.search.rehearsal import NO_IMAGES
@@ -432,6 +435,70 @@ def test_one_command_simulates_and_another_draws(
         "about.json", "anytime.csv", "anytime.png", "compute.png", "ranks.csv", "runs.csv", "summary.csv",
     }  # fmt: skip
     assert len((tmp_path / "runs.csv").read_text("utf-8").splitlines()) == 7
+
+
+@pytest.mark.landscape
+def test_a_simulation_adds_to_the_same_experiment_and_replaces_another(
+    files: Landscape, replay: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simulated(seeds: int, *names: str) -> list[str]:
+        place = ["--space", str(files.space), "--curves", str(files.curves), "--out", str(tmp_path)]
+        wanted = ["--strategies", *names, "--seeds", str(seeds), "--trainings", "3"]
+        assert command(monkeypatch, "simulate", *place, *wanted) == 0
+        rows = list(csv.reader((tmp_path / "runs.csv").read_text("utf-8").splitlines()))[1:]
+        assert {row[0] for row in rows} == set(json.loads((tmp_path / "about.json").read_text("utf-8"))["commits"])
+        return [f"{row[0]} {row[1]}" for row in rows]
+
+    first = simulated(2, "Optuna random, median")
+    both = simulated(2, "ours, random")
+    again = simulated(2, "ours, random")
+    other = simulated(1, "ours, random")
+
+    assert first == ["Optuna random, median 0", "Optuna random, median 1"]
+    assert both == again == ["ours, random 0", "ours, random 1", *first]
+    assert other == ["ours, random 0"]
+
+
+@pytest.mark.landscape
+def test_a_strategy_of_some_patience_ends_before_its_budget(landscape: tuple[SpaceFile, Table], replay: Replay) -> None:
+    space, budget = landscape[0].space, 40 * landscape[1].full_training
+
+    run = coordinated.search(Ours(sampler="random", patience=3), space, replay, 0, budget)
+
+    assert run.steps
+    assert run.compute < budget / 2
+
+
+# The recording.
+
+
+def test_what_was_recorded_elsewhere_stays_in_the_table(tmp_path: Path) -> None:
+    table = tmp_path / "curves.csv"
+    shutil.copy(CURVES, table)
+
+    record.write_rows(str(tmp_path / "out"), table)
+
+    assert table.read_bytes() == CURVES.read_bytes()
+    assert [row["part"] for row in record.rows_of("near-2", table)] == ["near-2"] * 66
+
+
+def test_a_part_begins_with_the_best_of_what_was_recorded_before() -> None:
+    space = record.read_space(str(record.SPACE)).space
+
+    near, again, pairs = (record.first_trials(part, CURVES)["start_with"] for part in ("near-1", "again-4", "pairs"))
+
+    assert record.first_trials("qmc", CURVES) == {}
+    finals = sorted(float(row["val_9"] or 0) for row in record.rows_of("qmc", CURVES))
+    best = [
+        record.read_values(row, space)
+        for row in record.rows_of("qmc", CURVES)
+        if float(row["val_9"] or 0) >= finals[-5]
+    ]
+    assert len(near) == 5 + len(space.start_with)
+    assert all(one in best for one in near[:5])
+    assert len(again) == 20
+    assert [one["ema"] for one in pairs] == [0.0, 0.1, 0.25] * 12
+    assert all({**one, "ema": 0.0} == pairs[3 * (k // 3)] for k, one in enumerate(pairs))
 
 
 def test_what_cannot_be_done_is_said_in_a_line(

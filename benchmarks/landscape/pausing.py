@@ -2,7 +2,8 @@
 
 Our pruner stops for good what is not among the best at its rung when it comes there. Here it waits, and a free worker
 first looks whether one that waits is among the best by now. The real sampler draws; to it a trial that waits, or that
-goes on, is one that was pruned at its last rung (running ones repel TPE), so that only this loop is not the product's.
+goes on, is one that was pruned at its last rung (running ones repel TPE). Unlike in the product it hears of a refused
+configuration no constraint, and of a duplicate not what its twin was told.
 """
 
 from __future__ import annotations

@@ -74,17 +74,23 @@ def main() -> None:
 
 def record(part: str, asked: argparse.Namespace, until: float) -> bool:
     """Search a part, or what is left of it; False when the time was over first."""
-    space = Path(asked.out) / f"{part}.toml"
-    if not space.exists():
+    command = [sys.executable, "-m", "tuner", "search", "--study", part, "--out", asked.out, "--no-refit"]
+    if part in studies(asked.out):  # it has its own space: the built-in one may have changed since
+        command.append("--resume")
+    else:
+        space = Path(asked.out) / f"{part}.toml"
         write_text(space, SPACE.read_text("utf-8") + tomli_w.dumps(first_trials(part, asked.table)))
-    command = [sys.executable, "-m", "tuner", "search", str(space), "--study", part, "--out", asked.out, "--no-refit"]
-    with subprocess.Popen([*command, *PARTS[part], *(["--resume"] if part in studies(asked.out) else [])]) as search:
+        command += [str(space), *PARTS[part]]
+    with subprocess.Popen(command) as search:
         try:
-            return search.wait(max(1.0, until - time.monotonic())) == 0
+            code = search.wait(max(1.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             search.terminate()
             search.wait(END_SECONDS)
             return False
+    if code:
+        sys.exit(code)  # it has said why
+    return True
 
 
 def first_trials(part: str, table: Path) -> dict[str, list[Values]]:

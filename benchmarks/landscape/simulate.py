@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.landscape import coordinated, pausing, peers
 from benchmarks.landscape.account import Account, Run
@@ -123,7 +124,7 @@ def simulate(asked: Experiment, processes: int, out: Path) -> list[str]:
     _, table = landscape.read()
     for strategy in map(STRATEGIES.get, names):  # what cannot be answered is said before anything is simulated
         landscape.replay(dict(strategy.overlay) if isinstance(strategy, Ours) else {})
-    about = {
+    about: dict[str, Any] = {
         "budget_trainings": trainings,
         "full_training_seconds": round(table.full_training, 3),
         "best": table.best,
@@ -135,28 +136,30 @@ def simulate(asked: Experiment, processes: int, out: Path) -> list[str]:
         "curves_sha256": hashlib.sha256(landscape.curves.read_bytes()).hexdigest(),
         "space": landscape.read()[0].hash,
     }
-    if not _is_of(out / ABOUT, about):
-        for name in (RUNS, ANYTIME, SUMMARY):
-            (out / name).unlink(missing_ok=True)
     began = time.monotonic()
     found = list(runs_of(asked.jobs(), processes))
+    there = _read_about(out / ABOUT)
+    if {name: there.get(name) for name in about} != about:  # of another experiment: nothing to be seen beside
+        there = {}
+        for name in (RUNS, ANYTIME, SUMMARY):
+            (out / name).unlink(missing_ok=True)
     by_name = {name: [one for job, one in found if job.name == name] for name in names}
     _write_runs(out / RUNS, found, table)
     _write_anytime(out / ANYTIME, by_name, table, trainings)
     _write_summary(out / SUMMARY, by_name, table)
-    about |= {"commit": commit(), "versions": versions()}
+    about |= {"commits": {**there.get("commits", {}), **dict.fromkeys(names, commit())}, "versions": versions()}
     write_text(out / ABOUT, json.dumps(about, indent=1) + "\n")
     lines = [_line(name, runs, table) for name, runs in by_name.items()]
     return [*lines, f"{len(found)} searches in {time.monotonic() - began:.0f} s: {out}"]
 
 
-def _is_of(path: Path, about: dict[str, object]) -> bool:
-    """Tell whether the tables beside ``path`` are of the same experiment."""
+def _read_about(path: Path) -> dict[str, Any]:
+    """Return what an earlier simulation said of itself."""
     try:
-        there = json.loads(path.read_text("utf-8"))
+        said: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-    return {name: there.get(name) for name in about} == about
+        return {}
+    return said
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -152,7 +152,8 @@ def show_forecast(console: Console, found: Forecast) -> None:
         )  # fmt: skip
     console.print(table)
     if found.trials is None:
-        trials = f"{settings.total_trials} trials, all typical and trained in full: about {in_words(found.seconds)}."
+        total = settings.total_trials or f"At least {settings.patience + 1}"
+        trials = f"{total} trials, all typical and trained in full: about {in_words(found.seconds)}."
     else:
         trials = (
             f"Within {in_words(found.seconds)}: about {found.trials} full trials of the typical size, then the refit."

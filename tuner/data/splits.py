@@ -87,9 +87,14 @@ def check_cut(source: Source, folds: int, train_images: int | None) -> None:
         )
 
 
+def validation_counts(source: Source) -> list[int]:
+    """Return how many images of each class of the training file validate on the constant split."""
+    return [max(1, round(count * VALIDATION_SHARE)) for count in source.train_class_counts]
+
+
 def validation_images(source: Source) -> int:
     """Return how many images of the training file validate on the constant split."""
-    return sum(max(1, round(count * VALIDATION_SHARE)) for count in source.train_class_counts)
+    return sum(validation_counts(source))
 
 
 def split_indices(

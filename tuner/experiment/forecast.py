@@ -91,7 +91,7 @@ def forecast(request: Request, tell: Callable[[str], None]) -> Forecast:
         if settings.total_trials is not None:
             trials = min(trials, settings.total_trials)
         return Forecast(space_file, settings, workers, found, estimates, trials, settings.time)
-    total = settings.total_trials or 0
+    total = settings.total_trials or settings.patience + 1
     seconds = math.ceil(total / workers) * typical.trial_seconds + after
     return Forecast(space_file, settings, workers, found, estimates, None, seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.data.splits import validation_images
+from tuner.data.splits import validation_counts
 from tuner.errors import SearchError
 from tuner.records import Cost, Note, Observer, TrialSummary, Value, Values
 from tuner.search.asked import NAMES, Names
@@ -20,7 +21,7 @@ from tuner.search.gains import last_gain, standard_error
 from tuner.search.ledger import Ledger
 from tuner.search.running import Draft, Running
 from tuner.search.samplers import GridPoints
-from tuner.search.study import ENDS, ENTRY, UNTRAINED, best_trial, end_of, summaries
+from tuner.search.study import ENDS, ENTRY, UNTRAINED, best_trial, end_of, summaries, summary_of
 from tuner.search.task import SearchTask
 from tuner.search.timekeeper import Timekeeper
 from tuner.space.asked import Asked
@@ -57,9 +58,9 @@ class Asker:
         self._names = Names(ledger.study.get_trials(deepcopy=False))
         self.half_drawn: list[Draft] = []
         """Trials that a dead search had taken from the queue and not stored."""
-        for trial in summaries(ledger.study):
-            if trial.state != "running":
-                self.ended_one(trial)
+        for trial in sorted(ledger.study.get_trials(deepcopy=False), key=_ended_at):
+            if trial.state.is_finished():
+                self.ended_one(summary_of(trial))
         drawn_again = (trial.user_attrs.get("redrawn") for trial in ledger.study.get_trials(deepcopy=False))
         self._redrawn = sum(end is not None and end["results"] == self._results for end in drawn_again)
 
@@ -101,15 +102,15 @@ class Asker:
         source, settings = self._task.source, self._task.settings
         if not settings.patience or self._counted < settings.patience:
             return False
-        images = source.n_train if settings.folds > 1 else validation_images(source)
-        gained, after = last_gain(self.ended, images)
+        counts = source.train_class_counts if settings.folds > 1 else validation_counts(source)
+        gained, after = last_gain(self.ended, counts, settings.metric)
         if gained is None or after < settings.patience:
             return False
         if self._settled_by != gained.number:
             self._settled_by = gained.number
-            error = 100 * standard_error(gained.val_accuracy or 0.0, images)
+            error = 100 * standard_error(gained.val_accuracy or 0.0, counts, settings.metric)
             said = f"{after} in a row were not better than trial {gained.number} by the {error:.2f} points"
-            self._observe(Note(f"No more trials: {said} that chance moves {images:,} validation images."))
+            self._observe(Note(f"No more trials: {said} that chance moves {sum(counts):,} validation images."))
         return True
 
     def tell_decided(self) -> None:
@@ -306,6 +307,10 @@ class Asker:
 
     def _epoch_cost(self, cost: Cost) -> int:
         return cost.units * round(self._task.epoch_images)
+
+
+def _ended_at(trial: FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else math.inf
 
 
 def _has_result(trial: TrialSummary) -> bool:

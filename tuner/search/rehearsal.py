@@ -25,7 +25,9 @@ from tuner.space.settings import SearchSettings
 REHEARSAL = -1
 DRAWS = 20
 """Random configurations that are built to learn a hypermodel's space."""
-NO_IMAGES = Source(FASHION_MNIST, Path(), "", FASHION_SHAPE, FASHION_CLASSES, 60_000, 10_000, (6000,) * 10)
+NO_IMAGES = Source(
+    FASHION_MNIST, Path(), "", FASHION_SHAPE, FASHION_CLASSES, 60_000, 10_000, (1000,) * 10, (6000,) * 10
+)
 """What stands for the images where a network is built, and nothing trained."""
 
 

@@ -34,7 +34,7 @@ class SearchSettings:
     """Every setting of a search; ``--set search.NAME=VALUE`` reaches each one."""
 
     trials: int | None = None
-    """Total trials of the study; 30 when neither this nor ``time`` is set."""
+    """Total trials of the study; 30 when neither this nor ``time`` nor ``patience`` is set."""
     patience: int = 0
     """The search ends when so many trials in a row gained less than a standard error of validation; 0: it does not."""
     time: float | None = None
@@ -148,8 +148,9 @@ class SearchSettings:
 
     @property
     def total_trials(self) -> int | None:
-        """Return the trials that end the search; None when only the clock does."""
-        return DEFAULT_TRIALS if self.trials is None and self.time is None else self.trials
+        """Return the trials that end the search; None when only the clock or its patience does."""
+        ends = self.trials is not None or self.time is not None or self.patience > 0
+        return self.trials if ends else DEFAULT_TRIALS
 
 
 def _kind(allowed: tuple[type, ...]) -> str:
