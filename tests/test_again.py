@@ -17,11 +17,12 @@ from tuner.cli import run
 from tuner.data.sources import Source
 from tuner.reporting.best import refit_of
 from tuner.reporting.report import Facts, build_report, read_report
-from tuner.runs import only_one, sweep_drafts, write_json
+from tuner.runs import IDENTITY, only_one, sweep_drafts, write_json
 from tuner.search.budget import Clock
 from tuner.search.study import load_study, summaries
 
 from . import planted
+from .scripted import Bench
 from .test_report import SETTINGS, _reported
 
 
@@ -84,6 +85,31 @@ def test_the_seconds_of_a_resumed_study_are_those_of_all_its_commands(bench: Any
     assert resumed["wall_seconds"]["total"] == pytest.approx(earlier["total"] + 10.0, abs=1.0)
     assert resumed["cpu_seconds"] > before["cpu_seconds"]
     assert (new["wall_seconds"]["search"], new["wall_seconds"]["total"]) == (4.0, pytest.approx(10.0, abs=1.0))
+
+
+def test_the_run_folder_of_a_study_deleted_elsewhere_is_not_taken_for_that_of_a_later_one_of_its_name(
+    bench: Any, small: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, here = _reported(bench), ["--out", str(bench.outputs.folder), "--storage", bench.outputs.storage]
+    (folder / IDENTITY).write_text(load_study(bench.study(SETTINGS)[0]._storage, "s")[1].identity, "utf-8")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    there = Bench(tmp_path / "there", small, bench.outputs.storage)
+    assert run(["studies", "delete", "s", "--yes", "--out", str(there.outputs.folder), *here[2:]]) == 0
+    there.search(SETTINGS)
+    capsys.readouterr()
+
+    codes = [
+        run([*words, *here])
+        for words in (["report", "s"], ["best", "s", "--trial", "0", "--export", str(tmp_path / "m")])
+    ]
+    refused = capsys.readouterr().err
+    told = run(["best", "s", "--json", *here]), json.loads(capsys.readouterr().out)
+
+    assert codes == [5, 7]
+    assert "has no run folder there" in refused
+    assert (told[0], told[1]["refit"]) == (0, None)
+    assert "is not at" in told[1]["missing"]
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '"refit"', ""])

@@ -28,6 +28,7 @@ from tuner.reporting.attached import Attached
 from tuner.reporting.dashboard import listen, open_browser
 from tuner.reporting.notes import trial_note
 from tuner.reporting.writing import write_everything
+from tuner.runs import IDENTITY
 from tuner.search.messages import TrainJob
 from tuner.search.storage import open_storage
 from tuner.search.study import FACTS, create_study, keep_facts, load_study, summaries
@@ -82,6 +83,7 @@ def write_report(bench: Bench, study: optuna.Study, name: str = "s") -> Path:
     keep_facts(study, facts)
     folder, trials = bench.outputs.run_folder(name), summaries(study)
     planted.write_run(folder)
+    (folder / IDENTITY).write_text(facts.identity, "utf-8")
     report = planted.report_of(
         trials, SETTINGS, study=name, study_identity=facts.identity, command=COMMAND, analysis=planted.analysis(),
         finalists=None,

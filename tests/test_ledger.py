@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,16 @@ def test_a_waiting_trial_that_somebody_else_takes_is_not_run_here_too(bench: Ben
     assert ledger.trial(0).state == TrialState.RUNNING
 
 
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_new_york")  # Optuna stores UTC, and returns local times
 def test_studies_are_counted_as_reading_every_trial_would(bench: Bench) -> None:
     text = SMALL_SPACE.replace("[[start_with]]", "[limits]\nparameters = 9000\n\n[[start_with]]")
     settings = SearchSettings(trials=9, epochs=4, seed=2, retries=0)

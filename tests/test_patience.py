@@ -51,7 +51,7 @@ def test_a_search_ends_when_so_many_trials_gained_less_than_chance(bench: Bench)
     assert len(trials) == 6
     assert notes(bench) == [
         f"No more trials: 4 in a row were not better than trial 1 by the {error:.2f} points that chance moves "
-        f"{images:,} validation images."
+        f"{images:,} validation images; '--resume --set search.patience=0' goes on without this end."
     ]
 
 
@@ -87,6 +87,7 @@ def test_trials_that_were_pruned_while_a_good_one_trained_do_not_count_against_i
 
     assert max(trial.val_accuracy or 0.0 for trial in trials if trial.state == "complete") == 0.95
     assert "trial 2" in notes(bench)[-1]
+    assert "'--resume --set search.patience=0' goes on" in notes(bench)[-1]
 
 
 @pytest.mark.parametrize("mode", [{}, {"deterministic": True}], ids=["as they come", "deterministic"])

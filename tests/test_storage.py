@@ -268,6 +268,19 @@ def test_patience_ends_in_one_line_and_the_study_goes_on_where_it_was(
 
 
 @EVERY_DATABASE
+def test_a_study_that_is_deleted_while_it_is_searched_ends_the_search_in_one_line(outputs: Outputs) -> None:
+    storage = _writer(outputs)
+    storage.trouble = print  # as a search hears of it
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    optuna.delete_study(study_name="s", storage=open_storage(outputs, create=False))  # as Optuna Dashboard does
+
+    for write in (lambda: trial.report(0.5, 1), study.ask):
+        with pytest.raises(StudyError, match="was deleted by another program"):
+            write()
+
+
+@EVERY_DATABASE
 def test_who_hears_of_the_trouble_can_end_the_waiting(storage: PatientStorage, outputs: Outputs) -> None:
     def interrupted(_: str) -> None:
         raise KeyboardInterrupt

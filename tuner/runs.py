@@ -36,6 +36,10 @@ DAMAGED = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 """What reading a file of ours raises (JSON, NumPy's .npz) that is missing, cut or altered."""
+IDENTITY = ".study"
+"""The file in a run folder that says of which study it is, whatever the study and the folder are called by now."""
+SECRETS = "password|sslpassword|scram_client_key|scram_server_key|oauth_client_secret"
+"""What libpq takes in a URL's query that is nobody's business."""
 WORKER_BYTES = 1 << 30
 """Of memory, for a worker: its libraries, the images, and the activations of a batch."""
 
@@ -61,18 +65,31 @@ class Outputs:
         """Return where the run of ``study`` leaves its files."""
         return self.folder / "runs" / study
 
-    def has_run(self, study: str) -> bool:
+    def has_run(self, study: str, identity: str) -> bool:
         """Tell whether the run of ``study`` is on this machine: a database may be seen from others.
 
-        Its folder alone does not say so: a search that was refused, or ended before its study, makes one as well.
+        Its folder alone does not say so: a search that was refused, or ended before its study, makes one as well, and
+        where the database is shared the folder may be of a study of that name which somebody has deleted elsewhere.
         """
-        return (self.run_folder(study) / "space.toml").exists()
+        return is_run_of(identity, self.run_folder(study))
 
     @property
     def database(self) -> Path | None:
         """Return the SQLite file, or None for a server."""
         prefix = "sqlite:///"
         return Path(self.storage.removeprefix(prefix)) if self.storage.startswith(prefix) else None
+
+
+def is_run_of(identity: str, folder: Path) -> bool:
+    """Tell whether ``folder`` is the run folder of the study with this identity; earlier versions kept none."""
+    return kept_identity(folder) in (None, identity) and (folder / "space.toml").exists()
+
+
+def kept_identity(folder: Path) -> str | None:
+    """Return the identity of the study whose run folder this is, None where none is kept."""
+    with contextlib.suppress(OSError):
+        return (folder / IDENTITY).read_text("utf-8").strip()
+    return None
 
 
 def make_writable(folder: Path) -> None:
@@ -122,9 +139,14 @@ def _to_be_typed(storage: str) -> str:
 
     >>> _to_be_typed("postgresql+psycopg://ann:a b@c/d@host/db?sslpassword=x&connect_timeout=3&password=y")
     'postgresql+psycopg://ann@host/db?connect_timeout=3'
+    >>> _to_be_typed("postgresql+psycopg://ann:secret@host/db?application_name=night@host")
+    'postgresql+psycopg://ann@host/db?application_name=night@host'
     """
-    address, mark, query = re.sub(r"(://[^:/\s]*):.*@", r"\1@", storage, flags=re.DOTALL).partition("?")
-    kept = [word for word in query.split("&") if not re.match("(ssl)?password=", word)]
+    address, mark, query = storage.partition("?")
+    if "@" not in address or any("=" not in word for word in query.split("&")):  # that mark is the password's
+        address, mark, query = re.sub(r"(://[^:/\s]*):.*@", r"\1@", storage, flags=re.DOTALL).partition("?")
+    address = re.sub(r"(://[^:/\s]*):.*@", r"\1@", address, flags=re.DOTALL)
+    kept = [word for word in query.split("&") if not re.match(f"(?:{SECRETS})=", word)]
     return address + (mark + "&".join(kept) if any(kept) else "")
 
 
@@ -302,7 +324,7 @@ def without_password(text: str) -> str:
     'postgresql+psycopg://ann:***@host/db?sslpassword=***&connect_timeout=3'
     """
     text = re.sub(r"(://[^:/\s]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", text)
+    return re.sub(rf"([?&](?:{SECRETS})=)[^&]*", r"\1***", text)
 
 
 def lock_beside(database: Path, study: str | None = None) -> Path:

@@ -11,7 +11,15 @@ from pathlib import Path
 from tuner.errors import StudyError
 from tuner.reporting.best import known_study
 from tuner.reporting.report import read_report, trial_documents, trial_table
-from tuner.runs import Outputs, as_table, disk_trouble_in_one_line, folder_bytes, lock_beside, remove_unused
+from tuner.runs import (
+    Outputs,
+    as_table,
+    disk_trouble_in_one_line,
+    folder_bytes,
+    kept_identity,
+    lock_beside,
+    remove_unused,
+)
 from tuner.search.asked import as_searched
 from tuner.search.request import check_name
 from tuner.search.storage import PatientStorage, alone, open_storage
@@ -29,7 +37,8 @@ def rename_study(outputs: Outputs, old: str, new: str) -> None:
     check_name(new)
     known = known_study(outputs, old)
     to = outputs.run_folder(new)
-    begun = not known.folder.exists() and (read_report(to) or {}).get("study_identity") == known.facts.identity
+    of_it = (kept_identity(to), (read_report(to) or {}).get("study_identity"))  # the latter of an earlier version
+    begun = not known.folder.exists() and known.facts.identity in of_it
     with _alone(outputs, old) as storage, disk_trouble_in_one_line(to, AGAIN):
         if new in study_names(storage) or half_made_of(storage, new) is not None or (to.exists() and not begun):
             raise StudyError(f"study '{new}' exists", hint="choose another name")

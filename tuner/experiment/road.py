@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import math
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,12 @@ from tuner.reporting.report import (
 from tuner.reporting.verdict import verdict
 from tuner.reporting.writing import write_everything
 from tuner.runs import (
+    IDENTITY,
     Interruption,
     command_line,
     disk_trouble_in_one_line,
     folder_bytes,
+    is_run_of,
     machine,
     resume_command,
     sweep_drafts,
@@ -171,6 +174,9 @@ class _Run:
         return found
 
     def _write_space(self, facts: StudyFacts) -> None:
+        if not is_run_of(facts.identity, self.folder):  # of a study that was called so before
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        write_text(self.folder / IDENTITY, facts.identity + "\n")
         write_text(self.folder / "space.toml", facts.space_text)
         if facts.hypermodel:
             write_text(self.folder / Path(facts.hypermodel.path).name, facts.hypermodel.text)
@@ -182,10 +188,10 @@ class _Run:
         space, settings = opened.space_file.space, opened.settings
         command = self.request.command or command_line()
         if opened.resumed:
-            if not (self.folder / "space.toml").exists():
+            study, facts = load_study(storage, opened.name)
+            if not is_run_of(facts.identity, self.folder):
                 said = "has nothing of this study: trials under way and the refit begin anew"
                 self.observe(Note(f"{self.folder} {said}; --out names the folder that it was searched in."))
-            study, facts = load_study(storage, opened.name)
             if facts.data != source.digest:
                 raise StudyError(
                     f"study '{opened.name}' was searched on other images (digest {facts.data}, now {source.digest})",

@@ -101,7 +101,7 @@ def take_away(  # noqa: PLR0913  # one verb with its whole sentence
 
 
 def _see_run_folder(outputs: Outputs, known: Known) -> None:
-    if not outputs.has_run(known.name):
+    if not outputs.has_run(known.name, known.facts.identity):
         hint = "--out names the folder that it was searched in; its models are there"
         raise ExportError(not_here(outputs, known.name), hint=hint)
 

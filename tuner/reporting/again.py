@@ -50,10 +50,11 @@ def write_anew(outputs: Outputs, name: str | None) -> tuple[Path, Document]:
 
     While a search of it runs, report.json is left alone: it is that search's memory of its refit.
     """
-    name = latest_study(open_storage(outputs, create=False)) if name is None else name
+    storage = open_storage(outputs, create=False)
+    name = latest_study(storage) if name is None else name
     with contextlib.ExitStack() as held:
         undisturbed = True
-        if outputs.has_run(name):
+        if outputs.has_run(name, load_study(storage, name)[1].identity):
             make_writable(outputs.run_folder(name))
             try:
                 held.enter_context(alone(outputs, name))
@@ -71,7 +72,7 @@ def measure_fractions_of(
     name = latest_study(storage) if name is None else name
     _, facts = load_study(storage, name)
     folder = outputs.run_folder(name)
-    _see_run(outputs, name)
+    _see_run(outputs, name, facts)
     make_writable(folder)
     with alone(outputs, name):
         trials = summaries(load_study(storage, name)[0])
@@ -89,7 +90,7 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     study, facts = load_study(storage, name)
     trials, folder = summaries(study), outputs.run_folder(name)
     winner = known_winner(outputs, name, facts, trials)
-    _see_run(outputs, name)
+    _see_run(outputs, name, facts)
     space = as_searched(parse_space(facts.space_name, facts.space_text, source=f"study '{name}'").space, study)
     report, source = as_of_now(name, facts, trials, winner, folder), images_here(facts)
     if source is not None:
@@ -100,8 +101,8 @@ def _find(storage: BaseStorage, outputs: Outputs, name: str) -> Told:
     return Told(folder, read_story(folder, report, trials, space, facts.settings))
 
 
-def _see_run(outputs: Outputs, name: str) -> None:
-    if not outputs.has_run(name):
+def _see_run(outputs: Outputs, name: str, facts: StudyFacts) -> None:
+    if not outputs.has_run(name, facts.identity):
         hint = f"--out names the folder that it was searched in; 'tuner best {name}' needs none"
         raise StudyError(f"{outputs.run_folder(name)}: study '{name}' has no run folder there", hint=hint)
 

@@ -57,7 +57,7 @@ def best_document(outputs: Outputs, known: Known, number: int | None = None) -> 
     winner = known_winner(outputs, name, facts, trials)
     chosen = winner if number is None else known.trial(number)
     report, refit = read_report(folder) or {}, kept_refit(folder, facts, chosen)
-    if not outputs.has_run(name):
+    if not outputs.has_run(name, facts.identity):
         missing = (
             f"{not_here(outputs, name)}: what was trained again and scored is not known here, nor whether judging the "
             "best again chose another winner."

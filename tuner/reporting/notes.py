@@ -42,7 +42,7 @@ def study_note(
         said = f"# {plain(name)}: no result yet\n\nSo far {plain(why_no_winner(trials))}.\n\n{_code(*facts.commands)}"
     else:
         said = as_markdown(as_of_now(name, facts, list(trials), winner, folder)).rstrip()
-    if not outputs.has_run(name):
+    if not outputs.has_run(name, facts.identity):
         known = "its figures, its tables, and whether it was trained again and scored"
         said += f"\n\n{plain(not_here(outputs, name))}: {known} are known where it was searched."
     next_ones = [typed(outputs, "search", "--resume", "--study", name), typed(outputs, "report", name)]

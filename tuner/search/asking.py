@@ -110,7 +110,8 @@ class Asker:
             self._settled_by = gained.number
             error = 100 * standard_error(gained.val_accuracy or 0.0, counts, settings.metric)
             said = f"{after} in a row were not better than trial {gained.number} by the {error:.2f} points"
-            self._observe(Note(f"No more trials: {said} that chance moves {sum(counts):,} validation images."))
+            more = "'--resume --set search.patience=0' goes on without this end"
+            self._observe(Note(f"No more trials: {said} that chance moves {sum(counts):,} validation images; {more}."))
         return True
 
     def tell_decided(self) -> None:

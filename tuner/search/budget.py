@@ -125,12 +125,15 @@ def plan_refit(settings: SearchSettings, *, epoch_seconds: float, workers: int, 
 def flops_per_thread() -> float:
     """Return the floating-point operations of a CPU second in a float32 matrix product, measured for 0.2 s.
 
-    By CPU time, so that the number of threads that NumPy uses does not matter.
+    By CPU time and by products that NumPy's library gives to one thread each: threads that wait for one another on a
+    busy machine spend CPU time, too (a third of the speed was measured where other work had both cores).
     """
-    size = 768
-    matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
-    products, start, until = 0, time.process_time(), time.monotonic() + 0.2
+    size, count = 64, 64
+    matrices = np.random.default_rng(0).random((count, size, size), dtype=np.float32)
+    into = np.empty_like(matrices)
+    seconds, until = [], time.monotonic() + 0.2
     while time.monotonic() < until:
-        matrix @ matrix  # timed, not used
-        products += 1
-    return 2 * size**3 * products / (time.process_time() - start)
+        start = time.process_time()
+        np.matmul(matrices, matrices, out=into)
+        seconds.append(time.process_time() - start)
+    return 2 * size**3 * count / statistics.median(seconds)

@@ -20,22 +20,24 @@ UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 # PostgreSQL's SQLSTATEs (its manual, appendix A), or the two letters of a class of them.
-AWAY_STATES = ("08", "53300", "57P", "25P03")
-"""No connection, or too many; stopped, starting, crashed; a transaction that idled too long. No state at all says that
-libpq found nobody."""
+AWAY_STATES = ("08", "53300", "57P", "25P03", "25006")
+"""No connection, or too many; stopped, starting, crashed; a transaction that idled too long; a standby that has not
+taken over yet. No state at all says that libpq found nobody."""
 LOCKED_STATES = ("55P03", "40", "57014")
 """A lock waited for too long, a deadlock, a statement that somebody cancelled."""
-UNWRITABLE_STATES = ("53", "58030", "25006")
-"""The server's disk or memory is full, or it has become a standby."""
+UNWRITABLE_STATES = ("53", "58030")
+"""The server's disk or memory is full."""
 DAMAGED_STATES = ("XX001", "XX002")
 REFUSED_STATES = ("28", "3D", "3F", "42501", "42P01", "0A", "54")
 """Not this user, no such database or schema, no privilege, no such table, beyond a limit."""
 
-PASSING = (
-    "starting up", "shutting down", "recovery", "accepting connections", "too many", "connection slots",
-    "terminating connection",
+LASTING = (
+    "password authentication failed", "authentication failed for user", "does not exist", "no pg_hba.conf entry",
+    "no password supplied", "is not permitted to log in", "permission denied", "is not currently accepting connections",
+    "unsupported frontend protocol", "unrecognized configuration parameter", "no such database", "no such user",
 )  # fmt: skip
-"""What a server says to who connects, fatally, when another time may be better; psycopg knows no state then."""
+"""What a server, or a pooler before it, says fatally to who connects when no other time is better; psycopg knows no
+state then. All else may pass: a start, a stop, too many others, a pooler whose server is away."""
 
 GO_ON = "nothing stored is lost, and 'tuner search --resume' goes on"
 
@@ -113,8 +115,7 @@ def _of_postgres(cause: Exception) -> Hindrance | None:
 
 def _is_turned_away(said: str) -> bool:
     """Tell whether a server does not let this user into this database, now or later."""
-    fatal = "FATAL:" in said or "fe_sendauth" in said  # libpq has no password to give
-    return fatal and not any(words in said for words in PASSING)
+    return "fe_sendauth" in said or any(words in said for words in LASTING)  # libpq has no password to give
 
 
 def _refused(said: str) -> Hindrance:

@@ -46,7 +46,13 @@ REACHED_BY = {
 """libpq's own words; what the URL says of them stands."""
 IN_THE_FUTURE = "22023"
 """What ``txid_status`` says of a number that was not given out yet (invalid_parameter_value)."""
-KEEPALIVES = (("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3"))
+SEEN_DEAD_BY = (
+    ("tcp_keepalives_idle", "30", 0),
+    ("tcp_keepalives_interval", "10", 0),
+    ("tcp_keepalives_count", "3", 0),
+    ("tcp_user_timeout", "60000", 120000),  # keepalives are not sent while an answer is on its way
+)
+"""What the server is told for the same, each with the first version that knows it."""
 
 
 def server_of(storage: str) -> sqlalchemy.URL | None:
@@ -63,7 +69,9 @@ def server_of(storage: str) -> sqlalchemy.URL | None:
         raise UsageError(f"--storage {shown}: no URL", hint=f"{DRIVER}://USER@HOST/DATABASE") from None
     if url.drivername != DRIVER:
         raise UsageError(f"--storage {shown}: another driver than psycopg", hint=f"{DRIVER}://…")
-    if "@" in (url.host or ""):  # what is behind it would be told as the host that was not found
+    nameless = [word for word in storage.partition("?")[2].split("&") if "=" not in word]
+    # What is behind it would be told as the host that was not found: p@ss/word is a password and the host 'ss'.
+    if any("@" in (part or "") for part in (url.host, url.database, *nameless)):
         raise UsageError("--storage: a password with '@' in it", hint="write %40 for it, or keep it in ~/.pgpass")
     try:
         importlib.import_module("psycopg")
@@ -82,8 +90,11 @@ def connect_arguments(url: sqlalchemy.URL) -> dict[str, Any]:
 
 
 def wait_shortly(connection: Any, _record: object = None) -> None:  # noqa: ANN401  # psycopg's
-    """Let a new connection wait for locks as shortly as SQLite does."""
+    """Let a new connection wait for locks as shortly as SQLite does, and its server notice when it is dead."""
     connection.execute(f"SET lock_timeout = {int(LOCK_WAIT_SECONDS * 1000)}")
+    for name, value, since in SEEN_DEAD_BY:
+        if connection.info.server_version >= since:
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     connection.commit()
 
 
@@ -201,21 +212,22 @@ class Hold:
         while not connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()[0]:
             holder = _holder(connection, key)
             if holder is not None and (holder != self._session or time.monotonic() > deadline):
-                raise self._refusal(holder)
+                raise self._refusal(holder) if self._owned is None or not self._owns(connection) else _only_locked()
             if holder is not None:  # our own, from before: the server has not noticed that its connection is dead
                 connection.execute("SELECT pg_terminate_backend(%s)", [holder.pid])
             connection.commit()
             time.sleep(0.1)
-        if self._owned is not None:
-            query = "SELECT value_json FROM study_system_attributes WHERE study_id = %s AND key = %s"
-            found = connection.execute(query, [self._owned, OWNER]).fetchone()
-            if found is None or json.loads(found[0]) != self.token:
-                raise self._overtaken("another search, or deleted,")
-        for setting in KEEPALIVES:
-            connection.execute("SELECT set_config(%s, %s, false)", setting)
+        if self._owned is not None and not self._owns(connection):
+            raise self._overtaken("another search, or deleted,")
         mine = "SELECT pid, backend_start, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         self._session = _Session(*connection.execute(mine).fetchone())
         connection.commit()
+
+    def _owns(self, connection: Any) -> bool:  # noqa: ANN401  # psycopg's
+        """Tell whether the study still has the token: who has its lock then writes no trial, it only tells of it."""
+        query = "SELECT value_json FROM study_system_attributes WHERE study_id = %s AND key = %s"
+        found = connection.execute(query, [self._owned, OWNER]).fetchone()
+        return found is not None and json.loads(found[0]) == self.token
 
     def let_go(self, connection: Any, _record: object) -> None:  # noqa: ANN401  # psycopg's
         """Hear that a connection is about to be closed: until the server sees that, it would keep the next one out."""
@@ -237,6 +249,13 @@ class Hold:
             f"study '{self._study}' was taken over by {by} while the connection to its database was lost",
             hint="nothing stored is lost; when that one has ended, 'tuner search --resume' goes on",
         )
+
+
+def _only_locked() -> Exception:
+    """Return what the server says of a lock that somebody has for a while."""
+    import psycopg
+
+    return psycopg.errors.LockNotAvailable("the study is being reported by another program")
 
 
 def lock_key(schema: str, study: str) -> int:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import optuna
@@ -45,6 +45,8 @@ BUSY_SECONDS = 2.0
 """How long SQLite waits for a lock by itself: short, for meanwhile nobody is told and Ctrl-C is not heard."""
 NOT_TWICE = ("create_new_study", "delete_study", "_create_new_trial", "set_trial_state_values")
 """Calls that do something else when they are made again after their COMMIT came through."""
+OF_A_SEARCH = ("create_new_trial", "get_trials", "set_trial", "set_study")
+"""What the names of calls begin with that a search needs its study for."""
 
 TRIALS = sqlalchemy.table(
     "trials",
@@ -141,6 +143,11 @@ def _place(outputs: Outputs) -> str:
     return str(outputs.database or without_password(outputs.storage))
 
 
+def _local(stored: datetime | None) -> datetime | None:
+    """Return a time of Optuna's tables, which is UTC without saying so, as Optuna returns it: local, the same way."""
+    return stored and stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
 class Tally(NamedTuple):
     """Trials of one state that have the same one of some user attributes, or none."""
 
@@ -170,6 +177,11 @@ def _patiently(
                     f"{self._where}: a trial of this search was ended by another program",
                     hint="nothing stored is lost, and 'tuner search --resume' goes on",
                 ) from error
+            except KeyError as error:
+                if self.trouble is _nobody or not operation.__name__.lstrip("_").startswith(OF_A_SEARCH):
+                    raise
+                said = f"{self._where}: the study of this search was deleted by another program"
+                raise StudyError(said, hint="its run folder is left as it is") from error
             except Exception as error:  # noqa: BLE001  # what is not the database's is raised again
                 number = self.commits.number
                 self._wait(error, since)
@@ -257,7 +269,10 @@ class PatientStorage(optuna.storages.RDBStorage):
             .order_by(sqlalchemy.func.min(trials.number))
         )
         with self.engine.connect() as connection:
-            return [Tally(TrialState[state], *others) for state, *others in connection.execute(query)]
+            return [
+                Tally(TrialState[state], key, count, _local(started))
+                for state, key, count, started in connection.execute(query)
+            ]
 
     @_patiently
     def rename_study(self, old: str, new: str) -> None:
@@ -319,6 +334,7 @@ class PatientStorage(optuna.storages.RDBStorage):
     def _was_committed(self, number: int) -> bool:
         """Tell whether a transaction on the server has been committed, when it is decided."""
         since: dict[str, float] = {}
+        asked_first = time.monotonic()
         while True:
             try:
                 with self.engine.connect() as connection:
@@ -328,6 +344,9 @@ class PatientStorage(optuna.storages.RDBStorage):
                 continue
             if status != "in progress":
                 return status == "committed"
+            if self.trouble is _nobody and time.monotonic() - asked_first > COMMAND_PATIENCE_SECONDS:
+                said = f"{self._where} has not decided yet on what was sent before its connection was lost"
+                raise EnvironmentProblem(said, hint="look again in a minute whether it was done")
             self.trouble(f"{self._where} has not decided yet on what was sent before its connection was lost; waiting")
             time.sleep(TRY_AGAIN_SECONDS)
 
