@@ -284,6 +284,24 @@ def test_averaged_weights_are_those_of_every_step_by_their_share(images: Images,
         np.testing.assert_allclose(np.asarray(twin), last, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [make_road, PlainRoad])
+def test_a_network_that_is_given_weights_steps_from_those_and_averages_from_there(images: Images, make: Make) -> None:
+    values = {**VALUES, "dropout_dense": 0.0, "norm": "batch", "ema": 0.25}
+    road, recipe = new_road(images, values, make=make)
+    bare, _ = new_road(images, {**values, "ema": 0.0}, make=make)
+    plan = plan_epoch(1, 1, len(images.train), recipe.batch_size)
+    first = (plan.order[:1], plan.draws[:1], learning_rates(recipe, len(plan.order))[:1], lambda: False)
+
+    for one in (bare, road):
+        one.network.set_weights(new_road(images, values, seed=2)[0].network.get_weights())
+    road.begin_averages()
+    bare.epoch(*first)
+    road.epoch(*first)
+
+    for found, wanted in zip(road.network.get_weights(), bare.network.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)  # one step's average is that step
+
+
 def test_a_damaged_checkpoint_is_left_out_for_the_one_before(images: Images, tmp_path: Path) -> None:
     curve, network = train(images, VALUES, epochs=4)
     _resumed(images, VALUES, tmp_path / "whole", until=3)

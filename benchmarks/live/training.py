@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.live.events import SPACE
 from tuner.data.sources import find
@@ -19,15 +19,18 @@ from tuner.search.task import plan_one
 from tuner.space.parameters import Space
 from tuner.training.configuration import Recipe, read_configuration
 from tuner.training.fit import fit
-from tuner.training.pipeline import Road
+from tuner.training.plain import PlainRoad
 from tuner.training.stock import Stock
+
+if TYPE_CHECKING:
+    from tuner.training.compiled import CompiledRoad
 
 
 @dataclass(frozen=True)
 class Built:
     """A trial's network, ready to be trained."""
 
-    road: Road
+    road: CompiledRoad | PlainRoad
     recipe: Recipe
     trial: int
 
@@ -58,9 +61,11 @@ class Training:
     def train(self, built: Built, after_epoch: Callable[[EpochResult], bool], *, first_epoch: int = 1) -> None:
         """Train until ``after_epoch`` says no. Raises TrainingFailed where a loss or a weight is no longer finite.
 
-        A network that has been trained before goes on with ``first_epoch``, at its place in the schedule, with its
-        weights as they are and a new optimizer.
+        A network that has been trained before goes on with ``first_epoch``, at its place in the schedule, with the
+        weights that it holds now and a new optimizer.
         """
+        if first_epoch > 1:
+            built.road.begin_averages()
         fit(
             built.road,
             self._images,

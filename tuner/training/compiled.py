@@ -102,9 +102,13 @@ class CompiledRoad:
             mine.rate_now.assign(new.rate)
         for slot in self.optimizer.variables:
             slot.assign(keras.ops.zeros_like(slot))
+        self.begin_averages()
+        self._take(recipe)
+
+    def begin_averages(self) -> None:
+        """Forget the averages: the network has been given other weights, from which the next step starts."""
         if self._averages:
             self._averages.begin()
-        self._take(recipe)
 
     def _take(self, recipe: Recipe) -> None:
         self._decay.assign(recipe.weight_decay)

@@ -34,6 +34,11 @@ class PlainRoad:
         self._averages = Averages(network) if recipe.ema else None
         self._one_hot = np.eye(images.classes, dtype=np.float32)
 
+    def begin_averages(self) -> None:
+        """Forget the averages: the network has been given other weights, from which the next step starts."""
+        if self._averages:
+            self._averages.begin()
+
     def epoch(self, order: Any, draws: Any, rates: Any, stopped: Callable[[], bool]) -> tuple[float, float]:  # noqa: ANN401
         """Train on ``order`` (steps, batch); return the mean loss and accuracy. Raises Cancelled."""
         with self._averages.stepping() if self._averages else contextlib.nullcontext():
