@@ -1,4 +1,4 @@
-"""What the live comparison with the peers writes down, reads off it, and lets each of them search. Nothing is trained."""
+"""What the live comparison with the peers writes down, reads off it, and lets each of them search."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import math
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
 from benchmarks.live import __main__ as live
 from benchmarks.live import events, tables
+from tuner.data.sources import Source
 from tuner.errors import SearchError, UsageError
 from tuner.records import EpochResult, Values
 from tuner.search.budget import RefitPlan
 from tuner.search.request import read_checked
+from tuner.search.task import plan_one
 from tuner.space.parameters import Float, Int, Parameter
 
 FILTERS: Values = {"filters": 8}
@@ -318,7 +322,7 @@ def test_the_three_systems_search_the_same_values() -> None:
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[int, str, float | None]]]:
     """Let Optuna search with canned accuracies: of its k-th trained trial, those of the k-th list."""
 
-    def search(curves: list[list[float]], refused: set[int]) -> list[tuple[int, str, float | None]]:
+    def search(curves: list[list[float]], refused: set[int], **more: bool) -> list[tuple[int, str, float | None]]:
         module = importlib.import_module("benchmarks.live.plain_optuna")
         failed = module.TrainingFailed
 
@@ -346,7 +350,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
         monkeypatch.setattr(module, "Training", Canned)
         path = tmp_path / "events.jsonl"
         with pytest.raises(events.Spent), events.Told(path, math.inf) as told:
-            module.search(told, seed=0, epochs=2, train_images=None)
+            module.search(told, seed=0, epochs=2, train_images=None, **more)
         return [(one.trial, one.state, one.value) for one in events.read_events(path).trials]
 
     return search
@@ -363,3 +367,191 @@ def test_optuna_prunes_below_the_median_and_goes_on_after_refusals_and_failures(
         (0, "refused", None), *((k + 1, "complete", five[k][1]) for k in range(5)), (6, "refused", None),
         (7, "pruned", 0.4), (8, "failed", None), (9, "complete", 0.7),
     ]  # fmt: skip
+
+
+def test_optuna_tries_the_entries_of_the_space_first_where_it_is_asked_to(
+    trained: Callable[..., list[tuple[int, str, float | None]]], tmp_path: Path
+) -> None:
+    curves = [[0.5, 0.6]] * 4
+
+    trained(curves, refused=set(), entries=True)
+
+    entries = read_checked("cnn").space.start_with
+    tried = [one.values for one in events.read_events(tmp_path / "events.jsonl").trials]
+    assert len(tried) == 4
+    assert tried[: len(entries)] == list(entries)
+
+
+Begun = list[tuple[int, int]]
+
+
+@pytest.fixture
+def hyperband(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Begun]:
+    """Let KerasTuner search with canned accuracies, to the end of its first bracket; return (trial, first epoch)."""
+    keras = importlib.import_module("keras")
+    module = importlib.import_module("benchmarks.live.plain_keras_tuner")
+    space = read_checked("cnn").space
+
+    def search(failures: dict[int, Exception] | None = None, at_build: Callable[[int], None] = lambda _: None) -> Begun:
+        begun: Begun = []
+
+        class Canned:
+            def __init__(self, **_: object) -> None:
+                self.space = space
+
+            def refused(self, values: Values) -> str:
+                return plan_one(space, values).refused
+
+            def build(self, values: Values, trial: int) -> Any:
+                assert not self.refused(values)
+                at_build(trial)
+                network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+                return types.SimpleNamespace(road=types.SimpleNamespace(network=network), trial=trial)
+
+            def train(self, built: Any, after_epoch: Callable[[EpochResult], bool], *, first_epoch: int) -> None:
+                if built.trial == 13:
+                    raise events.Spent
+                begun.append((built.trial, first_epoch))
+                if failure := (failures or {}).get(built.trial):
+                    raise failure
+                epoch = first_epoch
+                while after_epoch(EpochResult(epoch, 0.1, 0.9, 0.1, 0.5 + built.trial / 100, 0.01, 1.0)):
+                    epoch += 1
+
+        monkeypatch.setattr(module, "Training", Canned)
+        with pytest.raises(events.Spent), events.Told(tmp_path / "events.jsonl", math.inf) as told:
+            module.search(told, tmp_path, seed=0, epochs=9, train_images=None)
+        return begun
+
+    return search
+
+
+OF_KERAS_TUNER = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner.*")
+
+
+@OF_KERAS_TUNER
+def test_a_bracket_of_hyperband_is_full_for_what_is_over_the_limits_is_drawn_again(
+    hyperband: Callable[..., Begun],
+) -> None:
+    begun = hyperband()
+
+    assert begun == list(enumerate([1] * 9 + [2] * 3 + [4]))  # 9 of one epoch, 3 on to the third, 1 to the ninth
+
+
+@OF_KERAS_TUNER
+def test_keras_tuner_goes_on_after_a_training_that_diverged(hyperband: Callable[..., Begun], tmp_path: Path) -> None:
+    failed = importlib.import_module("tuner.training.fit").TrainingFailed
+
+    begun = hyperband({k: failed("the loss is nan") for k in range(4)})
+
+    assert len(begun) == 13
+    states = [one.state for one in events.read_events(tmp_path / "events.jsonl").trials]
+    assert states[:5] == ["failed"] * 4 + ["complete"]
+
+
+@OF_KERAS_TUNER
+def test_any_other_failure_ends_the_run_of_keras_tuner(hyperband: Callable[..., Begun], tmp_path: Path) -> None:
+    def spoil(trial: int) -> None:
+        for path in tmp_path.rglob("*.weights.h5") if trial == 9 else ():
+            path.write_bytes(b"")
+
+    with pytest.raises(RuntimeError, match=r"trial 0002 failed: (.|\n)*a bug of ours"):
+        hyperband({2: ValueError("a bug of ours")})
+    (tmp_path / "events.jsonl").unlink()
+    with pytest.raises(RuntimeError, match=r"trial 0009 failed: (.|\n)*load_weights"):
+        hyperband(at_build=spoil)
+
+
+TINY = """
+description = "for the tests"
+model = "cnn"
+
+[parameters.filters_1]
+type = "int"
+low = 4
+high = 12
+step = 4
+
+[parameters.norm]
+type = "choice"
+options = ["batch", "none"]
+
+[parameters.batch_size]
+type = "choice"
+options = [32, 64]
+
+[parameters.learning_rate]
+type = "float"
+low = 1e-3
+high = 1e-2
+log = true
+
+[parameters.ema]
+type = "choice"
+options = [0.1, 0.25]
+"""
+
+
+@OF_KERAS_TUNER
+def test_a_trial_that_keras_tuner_promotes_goes_on_from_its_weights(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = importlib.import_module("benchmarks.live.training")
+    roads = importlib.import_module("tuner.training.compiled").CompiledRoad
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(training, "SPACE", str(tmp_path / "tiny.toml"))
+    monkeypatch.setattr(training, "find", lambda *_: small)
+    began: list[list[Any]] = []
+    left: list[list[Any]] = []
+    accuracies: list[float] = []
+
+    def floats(road: Any) -> list[Any]:
+        return [weight.numpy() for weight in road.network.weights if "float" in weight.dtype]
+
+    epoch, step_through = roads.epoch, roads._step_through
+
+    def watched_epoch(road: Any, *about: Any) -> Any:
+        found = epoch(road, *about)
+        left.append(floats(road))
+        return found
+
+    def watched_steps(road: Any, *about: Any) -> Any:
+        began.append(floats(road))
+        return step_through(road, *about)
+
+    class Short(events.Told):
+        def epoch(self, trial: int, epoch: int, val_accuracy: float, values: Values) -> None:
+            super().epoch(trial, epoch, val_accuracy, values)
+            accuracies.append(val_accuracy)
+            if trial == 3:
+                raise events.Spent
+
+    monkeypatch.setattr(roads, "epoch", watched_epoch)
+    monkeypatch.setattr(roads, "_step_through", watched_steps)
+
+    # A bracket of three trials of one epoch, of which the best goes on with its second.
+    with pytest.raises(events.Spent), Short(tmp_path / "events.jsonl", math.inf) as told:
+        importlib.import_module("benchmarks.live.plain_keras_tuner").search(
+            told, tmp_path, seed=0, epochs=3, train_images=None
+        )
+
+    assert [(one.trial, one.epoch) for one in events.read_events(tmp_path / "events.jsonl").epochs] == [
+        (0, 1), (1, 1), (2, 1), (3, 2),
+    ]  # fmt: skip
+    promoted = left[accuracies.index(max(accuracies[:3]))]
+    for weight, kept in zip(began[3], promoted, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+def test_no_variable_of_the_environment_leads_our_study_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("benchmarks.live.ours")
+    asked: dict[str, Any] = {}
+    monkeypatch.setenv("TUNER_STORAGE", "postgresql://team")
+    monkeypatch.setattr(module.tuner, "run_search", lambda _, **options: asked.update(options))
+
+    with events.Told(tmp_path / "events.jsonl", math.inf) as told:
+        module.search(told, tmp_path, seed=0, epochs=9, train_images=None)
+
+    assert asked["storage"].parent == asked["out"]

@@ -41,6 +41,7 @@ def search(told: Told, folder: Path, *, seed: int, epochs: int, train_images: in
         epochs=epochs,
         seed=seed,
         out=folder / "out",
+        storage=folder / "out" / "studies.db",  # whatever TUNER_STORAGE says
         set={} if train_images is None else {"search.train_images": train_images},
         progress=hear,
     )

@@ -1,9 +1,10 @@
 """KerasTuner's ``Hyperband``, factor 3, as its guides write it: a ``HyperModel`` with a training loop of its own.
 
-A configuration over the limits raises ``FailedTrialError`` in ``build``, as the guide on failed trials has it, because
-``max_model_size`` knows nothing of multiply-adds; such a trial costs nothing, and keeps its place in its bracket. By
-default three failures in a row end the search: here as many as come are borne. A promoted trial takes up the best
-weights of the one before it with a new optimizer, as there, at its place in the schedule of a full trial.
+A configuration over the limits is drawn again, as the simulator does it (``landscape/peers.py``): as a failed trial it
+would keep its place in its bracket, a quarter of all draws are such, and most small brackets would promote nobody. By
+default three failures in a row end the search: here as many trainings may diverge as do, and any other failure ends
+the run. A promoted trial takes up the best weights of the one before it with a new optimizer, as there, at its place
+in the schedule of a full trial.
 
 Every parameter is declared in advance: one that KerasTuner first meets within an ``if`` has its lowest value then.
 """
@@ -16,15 +17,15 @@ from typing import Any
 import keras
 import keras_tuner
 
-from benchmarks.live.events import COMPLETE, FAILED, REFUSED, Told
+from benchmarks.live.events import COMPLETE, FAILED, Told
 from benchmarks.live.training import Built, Training
-from tuner.records import EpochResult, Value
+from tuner.records import EpochResult, Value, Values
 from tuner.space.parameters import Float, Space
 from tuner.training.fit import TrainingFailed
 
 FACTOR = 3
 ENDLESS = 1_000_000
-"""Iterations of Hyperband, and failures: the budget ends the search."""
+"""Iterations of Hyperband, and trainings that diverge: the budget ends the search."""
 
 
 class Asked:
@@ -74,14 +75,11 @@ class OurFamily(keras_tuner.HyperModel):  # type: ignore[misc]  # KerasTuner is 
         self._built: Built | None = None
 
     def build(self, hp: Any) -> keras.Model:  # noqa: ANN401
-        """Return the network of a trial, untrained. Raises FailedTrialError for one over the limits."""
+        """Return the network of a trial, untrained."""
         values = self._training.space.sample(Asked(hp))
         if not self.searching:
             return keras.Sequential([keras.Input((1,))])
         self._trial += 1
-        if reason := self._training.refused(values):
-            self._told.ended(self._trial, REFUSED, None, values)
-            raise keras_tuner.errors.FailedTrialError(reason)
         self._built = self._training.build(values, self._trial)
         return self._built.road.network
 
@@ -120,11 +118,39 @@ class OurFamily(keras_tuner.HyperModel):  # type: ignore[misc]  # KerasTuner is 
         return {"val_accuracy": best}
 
 
+class Strict(keras_tuner.Hyperband):  # type: ignore[misc]  # KerasTuner is untyped
+    """Hyperband that draws within the limits, and bears no failure but ``FailedTrialError``."""
+
+    def draw_within(self, training: Training) -> None:
+        """Let the oracle draw again what ``training`` refuses."""
+        draw = self.oracle._random_values  # noqa: SLF001  # it has no public name
+
+        def within_limits() -> Values | None:
+            hp = self.oracle.get_space()
+            while (values := draw()) is not None:  # None: everything has been tried
+                hp.values = dict(values)
+                if not training.refused(training.space.sample(Asked(hp))):
+                    break
+            return values
+
+        self.oracle._random_values = within_limits  # noqa: SLF001
+
+    def _configure_tensorboard_dir(self, *_: object) -> None:
+        """Do nothing: it would import TensorBoard, which no callback here is and which is no dependency of ours."""
+
+    def on_trial_end(self, trial: Any) -> None:  # noqa: ANN401
+        """Raise FatalRuntimeError for a failure that KerasTuner would only note: it would look like a bad peer."""
+        diverged = trial.status == "FAILED"
+        super().on_trial_end(trial)
+        if not diverged and self.oracle.get_trial(trial.trial_id).status != "COMPLETED":
+            raise keras_tuner.errors.FatalRuntimeError(f"trial {trial.trial_id} failed: {trial.message}")
+
+
 def search(told: Told, folder: Path, *, seed: int, epochs: int, train_images: int | None) -> None:
     """Search until the budget is spent. Raises Spent."""
     training = Training(seed=seed, epochs=epochs, train_images=train_images)
     family = OurFamily(training, told)
-    tuner = keras_tuner.Hyperband(
+    tuner = Strict(
         family,
         objective="val_accuracy",
         max_epochs=epochs,
@@ -137,5 +163,6 @@ def search(told: Told, folder: Path, *, seed: int, epochs: int, train_images: in
         project_name="keras-tuner",
         overwrite=True,
     )
+    tuner.draw_within(training)
     family.searching = True
     tuner.search(epochs=epochs, verbose=0)

@@ -1,7 +1,9 @@
 """Plain Optuna, as its examples write a search with pruning: one process, TPE, the median pruner, plain ``if``s.
 
 Its ``timeout`` is looked at between trials only: the budget is kept from outside, epoch by epoch. A configuration over
-the limits is pruned before its training; one whose loss is no longer finite fails, and the study goes on.
+the limits is pruned before its training; one whose loss is no longer finite fails, and the study goes on. With the
+space's ``start_with`` entries waiting, as ``enqueue_trial`` has it, it is the control that tells what those give from
+what a search does.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from tuner.records import EpochResult
 from tuner.training.fit import TrainingFailed
 
 
-def search(told: Told, *, seed: int, epochs: int, train_images: int | None) -> None:
-    """Search until the budget is spent. Raises Spent."""
+def search(told: Told, *, seed: int, epochs: int, train_images: int | None, entries: bool = False) -> None:
+    """Search until the budget is spent, with the space's ``entries`` first. Raises Spent."""
     training = Training(seed=seed, epochs=epochs, train_images=train_images)
 
     def objective(trial: optuna.Trial) -> float:
@@ -45,4 +47,6 @@ def search(told: Told, *, seed: int, epochs: int, train_images: int | None) -> N
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=optuna.pruners.MedianPruner()
     )
+    for entry in training.space.start_with if entries else ():
+        study.enqueue_trial(dict(entry))
     study.optimize(objective, catch=(TrainingFailed,))
