@@ -21,7 +21,7 @@ import pytest
 from benchmarks.live import __main__ as live
 from benchmarks.live import events, tables
 from tuner.data.sources import Source
-from tuner.errors import SearchError, UsageError
+from tuner.errors import EnvironmentProblem, SearchError, UsageError
 from tuner.records import EpochResult, Values
 from tuner.search.budget import RefitPlan
 from tuner.search.request import read_checked
@@ -146,10 +146,24 @@ def made(
     ]
     refused = {"cpu": 1.0, "wall": 1.0, "trial": 0, "ended": "refused", "value": None, "values": FILTERS}
     (folder / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (refused, *lines)))
-    about = {"system": system, "seed": seed, "space": "abc", "cpu_minutes": minutes, "epochs": 8, "train_images": None}
+    about = {
+        "system": system,
+        "seed": seed,
+        "space": read_checked("cnn").hash,
+        "cpu_minutes": minutes,
+        "epochs": 8,
+        "train_images": None,
+    }
     (folder / "run.json").write_text(json.dumps(about))
     if test:
-        answer = {"trial": 1, "value": 0.92, "epochs": 12, "test_accuracies": test}
+        answer = {
+            "trial": 1,
+            "value": 0.92,
+            "values": FILTERS,
+            "epochs": 12,
+            "test_accuracies": test,
+            "run": folder.name,
+        }
         (folder / "answer.json").write_text(json.dumps(answer))
 
 
@@ -182,6 +196,24 @@ def test_the_summary_is_remade_from_the_committed_tables_alone(tmp_path: Path) -
     ]
 
 
+def test_a_run_without_an_answer_counts_as_the_worst_and_one_that_is_not_scored_yet_does_not(tmp_path: Path) -> None:
+    complete = {"cpu": 30.0, "wall": 15.0, "trial": 1, "ended": "complete", "value": 0.92, "values": FILTERS}
+    for system in ("ours", "optuna"):
+        for seed, test in enumerate(([0.93], [0.92])):
+            made(tmp_path, system, seed, [(10, 0.92)], test)
+            with (tmp_path / f"{system}-{seed}" / "events.jsonl").open("a") as file:
+                file.write(json.dumps(complete) + "\n")
+        made(tmp_path, system, 2, [], [])
+    with (tmp_path / "optuna-2" / "events.jsonl").open("a") as file:
+        file.write(json.dumps(complete) + "\n")
+    tables.gather(tmp_path, tmp_path)
+
+    tables.write_summary(tables.read_kept(tmp_path), tmp_path / "table.csv")
+
+    medians = [line for line in (tmp_path / "table.csv").read_text().splitlines() if "median" in line]
+    assert medians == ["ours,median,2,1,1,0.92,10.0,10.0,,0.92,0.92,", "optuna,median,2,1,1,0.92,10.0,10.0,,,,"]
+
+
 def test_without_runs_there_is_one_line_of_why(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run has ended there"):
         tables.gather(tmp_path, tmp_path)
@@ -209,14 +241,96 @@ def test_the_figure_has_a_line_a_run_and_a_thicker_one_a_system(tmp_path: Path) 
 
     assert sorted(line.get_linewidth() for line in axes.lines) == [0.7, 0.7, 0.7, 0.7, 2, 2]
     assert axes.get_xlim() == (0, 60)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["tuner (3 runs)", "KerasTuner Hyperband"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "tuner, from the space's known configurations (3 runs)", "KerasTuner Hyperband",
+    ]  # fmt: skip
+
+
+def test_every_system_has_an_ink_of_its_own_and_says_whether_it_starts_from_what_is_known(tmp_path: Path) -> None:
+    draw = importlib.import_module("benchmarks.live.figure").anytime
+    for system in events.SYSTEMS:
+        made(tmp_path, system, 0, [(10, 0.9)], [])
+    tables.gather(tmp_path, tmp_path)
+
+    (axes,) = draw(tables.read_kept(tmp_path)).axes
+
+    inks = {line.get_label(): line.get_color() for line in axes.lines if not line.get_label().startswith("_")}
+    assert len(set(inks.values())) == len(events.SYSTEMS) == 4
+    known = [label for label in inks if "from the space's known configurations" in label]
+    assert known == [events.SYSTEMS["ours"], events.SYSTEMS["optuna-entries"]]
 
 
 # Runs.
 
 
-def asked_for(out: Path) -> argparse.Namespace:
-    return argparse.Namespace(system="ours", seed=0, cpu_minutes=1.0, epochs=8, train_images=None, out=out)
+def asked_for(out: Path, **more: object) -> argparse.Namespace:
+    asked = {"systems": ["ours"], "seeds": [0], "cpu_minutes": 1.0, "epochs": 8, "train_images": None, "anyway": True}
+    return argparse.Namespace(**{**asked, "out": out, **more})
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The processes that are begun in place of real ones; those of Optuna fail."""
+    begun: list[list[str]] = []
+
+    def begin(command: list[str], *, check: bool) -> Any:
+        begun.append(command)
+        return types.SimpleNamespace(returncode=int("optuna" in command))
+
+    monkeypatch.setattr(live.subprocess, "run", begin)
+    return begun
+
+
+def test_each_run_is_a_process_of_its_own_and_one_that_fails_does_not_keep_the_others(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.live", "run", "--epochs", "3"])
+
+    with pytest.raises(SearchError, match="2 of 4 runs have failed: optuna-0, optuna-1"):
+        live.run(asked_for(tmp_path, systems=["optuna", "ours"], seeds=[0, 1]))
+
+    given = ["-m", "benchmarks.live", "run", "--epochs", "3"]
+    assert commands == [
+        [sys.executable, *given, "--systems", system, "--seeds", seed, "--anyway"]
+        for seed in "01" for system in ("optuna", "ours")
+    ]  # fmt: skip
+
+
+def test_no_run_begins_on_a_machine_with_other_work(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.os, "getloadavg", lambda: (0.71, 0.0, 0.0))
+    monkeypatch.setattr(live, "_search", pytest.fail)
+
+    for begin in (live.run, live.run_one):
+        with pytest.raises(EnvironmentProblem, match=r"the load is 0.71, above 0.7: --anyway measures all the same"):
+            begin(asked_for(tmp_path, anyway=False))
+
+    assert commands == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_load_of_the_run_before_is_waited_for(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter([0.1, 2.0, 1.0, 0.6])
+    waited: list[float] = []
+    monkeypatch.setattr(live.os, "getloadavg", lambda: (next(loads), 0.0, 0.0))
+    monkeypatch.setattr(live.time, "sleep", waited.append)
+
+    live.run(asked_for(tmp_path, seeds=[0, 1], anyway=False))
+
+    assert len(commands) == 2
+    assert waited == [5, 5]
+
+
+def test_a_run_of_another_protocol_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path, "optuna", 0, [(10, 0.9)], [])
+    made(tmp_path, "ours", 0, [(10, 0.9)], [])  # one that has ended is no way round
+    monkeypatch.setattr(live, "_search", pytest.fail)
+
+    with pytest.raises(UsageError, match="this run and those there differ in epochs: 8 and 9"):
+        live.run_one(asked_for(tmp_path, epochs=9))
 
 
 def test_a_run_that_was_killed_is_begun_again_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,11 +343,11 @@ def test_a_run_that_was_killed_is_begun_again_from_nothing(tmp_path: Path, monke
     monkeypatch.setattr(live, "_search", search)
     monkeypatch.setattr(events, "cpu_seconds", lambda: 3.0)
     with pytest.raises(KeyboardInterrupt):
-        live.run(asked_for(tmp_path))
+        live.run_one(asked_for(tmp_path))
     assert tables.whole_runs(tmp_path) == []
 
     searches = 2
-    live.run(asked_for(tmp_path))
+    live.run_one(asked_for(tmp_path))
 
     (folder,) = tables.whole_runs(tmp_path)
     assert [one.trial for one in events.read_events(folder / "events.jsonl").epochs] == [2]
@@ -245,7 +359,7 @@ def test_a_run_that_has_ended_is_kept(
     made(tmp_path, "ours", 0, [(10, 0.9)], [])
     monkeypatch.setattr(live, "_search", pytest.fail)
 
-    live.run(asked_for(tmp_path))
+    live.run_one(asked_for(tmp_path))
 
     assert "has ended already" in capsys.readouterr().out
 
@@ -259,13 +373,45 @@ def test_an_answer_is_scored_once_and_all_are_trained_alike(
     made(tmp_path, "optuna", 0, [(10, 0.9)], [])
     ours, optunas = tables.whole_runs(tmp_path)
 
-    answers.finish([ours], RefitPlan(12, 2))
-
-    assert "scored already" in capsys.readouterr().out
     with pytest.raises(UsageError, match="trained for 12 epochs from 2 seeds, not 8 from 2"):
         answers.finish([ours], RefitPlan(8, 2))
-    with pytest.raises(SearchError, match="optuna-0: no trial was complete within its budget"):
-        answers.finish([optunas], RefitPlan(12, 2))
+    with pytest.raises(SearchError, match="1 of 2 answers are not scored: optuna-0: no trial was complete within its"):
+        answers.finish([optunas, ours], RefitPlan(12, 2))
+
+    assert "ours-0: its answer is scored already" in capsys.readouterr().out
+
+
+def test_an_answer_that_two_runs_have_found_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = importlib.import_module("benchmarks.live.answers")
+    trained: list[Values] = []
+
+    def refit(values: Values, *_: object, **__: object) -> None:
+        trained.append(values)
+        if values["filters"] == 16:
+            raise SearchError("the loss is nan")
+
+    monkeypatch.setattr(answers, "find", lambda *_: None)
+    monkeypatch.setattr(answers, "refit", refit)
+    monkeypatch.setattr(answers, "score", lambda *_, **__: types.SimpleNamespace(accuracies=[0.93, 0.94]))
+    for system, filters in (("ours", 16), ("optuna", 8), ("optuna-entries", 24), ("keras-tuner", 8)):
+        made(tmp_path, system, 0, [(10, 0.9)], [])
+        with (tmp_path / f"{system}-0" / "events.jsonl").open("a") as file:
+            ended = {
+                "cpu": 10,
+                "wall": 5,
+                "trial": 1,
+                "ended": "complete",
+                "value": 0.9,
+                "values": {"filters": filters},
+            }
+            file.write(json.dumps(ended) + "\n")
+
+    with pytest.raises(SearchError, match="1 of 4 answers are not scored: ours-0: the loss is nan"):
+        answers.finish(tables.whole_runs(tmp_path), RefitPlan(12, 2))
+
+    assert trained == [{"filters": 16}, {"filters": 8}, {"filters": 24}]
+    found = [json.loads((tmp_path / f"{name}-0" / "answer.json").read_text()) for name in ("optuna", "keras-tuner")]
+    assert [(one["test_accuracies"], one["run"]) for one in found] == [([0.93, 0.94], "optuna-0")] * 2
 
 
 # What each system searches.

@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.live.events import ABOUT, ANSWER, EVENTS, read_events
+from benchmarks.live.events import ANSWER, EVENTS, Trial, read_events
+from benchmarks.live.tables import whole_runs
 from tuner.console.plain import PlainLines
 from tuner.console.signals import signals
 from tuner.data.sources import Source, find
@@ -24,23 +26,32 @@ from tuner.search.shelf import Shelf
 from tuner.space.settings import SearchSettings
 
 AGAIN = "the same command goes on"
+REFIT_SEED = 0
+"""What the seeds of every refit derive from: a configuration is worth the same, whichever run has found it."""
 
 
 def finish(runs: Sequence[Path], plan: RefitPlan) -> None:
     """Retrain and score the answer of every run that has none yet, one after another.
 
-    One that was interrupted goes on from its last epoch. Raises SearchError, UsageError, and
-    KeyboardInterrupt after Ctrl-C.
+    One that was interrupted goes on from its last epoch; one that another run has found too is trained once. Raises
+    SearchError at the end when some cannot be scored, UsageError, and KeyboardInterrupt after Ctrl-C.
     """
     observe = PlainLines(print)
     source = find(None, lambda text: observe(Note(text)))
+    failed = []
     with signals() as interruption:
         for folder in runs:
             if _scored(folder, plan):
                 print(f"{folder.name}: its answer is scored already")
                 continue
             print(f"{folder.name}:")
-            _finish_one(folder, plan, source, observe, interruption)
+            try:
+                _finish_one(folder, plan, source, observe, interruption)
+            except SearchError as error:
+                print(f"{folder.name}: {error}")
+                failed.append(f"{folder.name}: {error}")
+    if failed:
+        raise SearchError(f"{len(failed)} of {len(runs)} answers are not scored: {'; '.join(failed)}")
 
 
 def _scored(folder: Path, plan: RefitPlan) -> bool:
@@ -53,7 +64,7 @@ def _scored(folder: Path, plan: RefitPlan) -> bool:
         raise UsageError(
             f"{folder.name}: its answer was trained for {epochs} epochs from {seeds} seeds, not {plan.epochs} from "
             f"{plan.seeds}",
-            hint=f"--epochs {epochs} --seeds {seeds}, so that all are comparable",
+            hint=f"--refit-epochs {epochs} --refit-seeds {seeds}, so that all are comparable",
         )
     return True
 
@@ -61,11 +72,12 @@ def _scored(folder: Path, plan: RefitPlan) -> bool:
 def _finish_one(folder: Path, plan: RefitPlan, source: Source, observe: Observer, interruption: Interruption) -> None:
     answer = read_events(folder / EVENTS).answer()
     if answer is None:
-        raise SearchError(
-            f"{folder.name}: no trial was complete within its budget", hint="run it again with a longer one"
-        )
+        raise SearchError("no trial was complete within its budget")
+    if same := _found_before(folder, answer, plan):
+        print(f"{folder.name}: the answer of {same['run']}, which is scored")
+        _write(folder, answer, plan, same["test_accuracies"], same["run"])
+        return
     shelf = Shelf(folder / "refit", 0)
-    seed = int(json.loads((folder / ABOUT).read_text("utf-8"))["seed"])
     with contextlib.closing(LocalExecutor(folder)) as executor:
         size = min(auto_workers(), plan.seeds)
         crew = Crew(executor, size, heartbeat=SearchSettings().heartbeat, observe=observe, again=AGAIN)
@@ -74,7 +86,7 @@ def _finish_one(folder: Path, plan: RefitPlan, source: Source, observe: Observer
                 answer.values,
                 source,
                 plan,
-                study_seed=seed,
+                study_seed=REFIT_SEED,
                 shelf=shelf,
                 crew=crew,
                 left=lambda: math.inf,
@@ -83,6 +95,24 @@ def _finish_one(folder: Path, plan: RefitPlan, source: Source, observe: Observer
                 observe=observe,
             )
     scored = score(trained, source, folder / "predictions.npz", again=AGAIN)
+    _write(folder, answer, plan, scored.accuracies, folder.name)
+    shelf.clear_refit()
+    print(f"{folder.name}: test accuracy {', '.join(f'{100 * one:.2f} %' for one in scored.accuracies)}")
+
+
+def _found_before(folder: Path, answer: Trial, plan: RefitPlan) -> dict[str, Any] | None:
+    """Return the scored answer of another run beside ``folder`` that has the same values and was trained alike."""
+    for other in whole_runs(folder.parent):
+        if (other / ANSWER).exists():
+            found: dict[str, Any] = json.loads((other / ANSWER).read_text("utf-8"))
+            alike = (answer.values, plan.epochs, plan.seeds)
+            if (found["values"], found["epochs"], len(found["test_accuracies"])) == alike:
+                return found
+    return None
+
+
+def _write(folder: Path, answer: Trial, plan: RefitPlan, test_accuracies: Sequence[float], run: str) -> None:
+    """Write a scored answer; ``run`` is the one that it was trained for."""
     write_json(
         folder / ANSWER,
         {
@@ -90,10 +120,9 @@ def _finish_one(folder: Path, plan: RefitPlan, source: Source, observe: Observer
             "value": answer.value,
             "values": answer.values,
             "epochs": plan.epochs,
-            "test_accuracies": scored.accuracies,
+            "test_accuracies": test_accuracies,
+            "run": run,
             "versions": versions(),
             "commit": commit(),
         },
     )
-    shelf.clear_refit()
-    print(f"{folder.name}: test accuracy {', '.join(f'{100 * one:.2f} %' for one in scored.accuracies)}")

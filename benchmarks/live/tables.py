@@ -6,12 +6,23 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live.events import ABOUT, ANSWER, EVENTS, REFUSED, SYSTEMS, Epoch, best_so_far, read_events, seconds_to
+from benchmarks.live.events import (
+    ABOUT,
+    ANSWER,
+    COMPLETE,
+    EVENTS,
+    REFUSED,
+    SYSTEMS,
+    Epoch,
+    best_so_far,
+    read_events,
+    seconds_to,
+)
 from tuner.errors import UsageError
 from tuner.runs import write_json, write_table
 
@@ -39,7 +50,7 @@ class Kept:
     refused: int
     """Of the trials, before any training."""
     answer_val_accuracy: float | None = None
-    """What the answer is worth to its own system; None until the answer is scored."""
+    """What the answer is worth to its own system; None until the answer is scored, and -inf where there is none."""
     test_accuracies: tuple[float, ...] = ()
     """Of the retrained answer, one a seed."""
 
@@ -57,6 +68,13 @@ def whole_runs(out: Path) -> list[Path]:
         for folder in sorted(out.glob(f"{system}-[0-9]*"), key=lambda one: int(one.name.rpartition("-")[2]))
         if (folder / ABOUT).exists()
     ]
+
+
+def check_protocol(out: Path, protocol: Mapping[str, object]) -> None:
+    """Raise UsageError when the runs in ``out`` are not of ``protocol``, which has what SAME names."""
+    abouts = [json.loads((folder / ABOUT).read_text("utf-8")) for folder in whole_runs(out)]
+    facts = [tuple(about[name] for name in SAME) for about in (protocol, *abouts)]
+    _check_same("this run and those there", SAME, facts, "--out names another folder")
 
 
 def gather(out: Path, to: Path) -> None:
@@ -89,12 +107,14 @@ def gather(out: Path, to: Path) -> None:
     write_json(to / RUNS, abouts)
 
 
-def _check_same(what: str, names: Sequence[str], facts: Iterable[Sequence[object]]) -> None:
+def _check_same(
+    what: str, names: Sequence[str], facts: Iterable[Sequence[object]], hint: str = "remove those that are not meant"
+) -> None:
     """Raise UsageError when ``facts``, of several runs, are not the same."""
     for name, *values in zip(names, *facts, strict=True):
         if len(set(values)) > 1:
             found = " and ".join(sorted(map(str, set(values))))
-            raise UsageError(f"{what} differ in {name}: {found}", hint="remove those that are not meant")
+            raise UsageError(f"{what} differ in {name}: {found}", hint=hint)
 
 
 def read_kept(folder: Path) -> list[Kept]:
@@ -108,6 +128,7 @@ def read_kept(folder: Path) -> list[Kept]:
     for about in abouts:
         run = (about["system"], str(about["seed"]))
         answer = next(iter(answers.get(run, [])), None)
+        in_vain = not any(row["state"] == COMPLETE and row["value"] for row in trials.get(run, []))
         found.append(
             Kept(
                 system=about["system"],
@@ -116,7 +137,7 @@ def read_kept(folder: Path) -> list[Kept]:
                 epochs=tuple(map(_epoch, epochs.get(run, []))),
                 trials=len(trials.get(run, [])),
                 refused=sum(row["state"] == REFUSED for row in trials.get(run, [])),
-                answer_val_accuracy=float(answer["value"]) if answer else None,
+                answer_val_accuracy=float(answer["value"]) if answer else -math.inf if in_vain else None,
                 test_accuracies=tuple(map(float, answer["test_accuracies"].split())) if answer else (),
             )
         )
@@ -143,20 +164,21 @@ def write_summary(kept: Sequence[Kept], path: Path) -> None:
 
 
 def _figures(run: Kept) -> list[float | None]:
-    """Return a run's figures, None where there is none yet, infinity for what it did not reach."""
+    """Return a run's figures: None where there is none yet, and the worst, an infinity, for what it did not reach."""
+    unscored = None if run.answer_val_accuracy != -math.inf else -math.inf
     return [
         run.trials,
         run.refused,
         len(run.epochs),
-        max((one.val_accuracy for one in run.epochs), default=None),
+        max((one.val_accuracy for one in run.epochs), default=-math.inf),
         *(seconds_to(run.epochs, level) for level in LEVELS),
         run.answer_val_accuracy,
-        statistics.mean(run.test_accuracies) if run.test_accuracies else None,
+        statistics.mean(run.test_accuracies) if run.test_accuracies else unscored,
     ]
 
 
 def _median(column: Iterable[float | None]) -> float | None:
-    """Return the median, when every run has the figure: not reached is later than any time."""
+    """Return the median, when every run has the figure: what was not reached is worse than anything."""
     figures = list(column)
     known = [figure for figure in figures if figure is not None]
     return statistics.median(known) if len(known) == len(figures) else None
