@@ -33,7 +33,7 @@ from tuner.reporting.figures.style import (
     write_png,
 )
 
-OURS = "ours"
+OURS, BARE = "ours", "ours, no entries"
 PEER_INKS = (INK, GOLD, GREEN, PURPLE, RED, MUTED, FAINT)
 VARIANT = "#8fbfdc"
 NEAR = "0.1"
@@ -59,7 +59,7 @@ def draw(folder: Path) -> list[str]:
 def anytime(rows: Rows, about: Mapping[str, Any]) -> Figure:
     """Draw how good the answer is by compute: the median of each strategy, and for ours the quartiles around it."""
     figure, [[axes]] = paper(290)
-    names = [name for name in dict.fromkeys(row["strategy"] for row in rows) if name == OURS or _is_peer(name)]
+    names = [name for name in dict.fromkeys(row["strategy"] for row in rows) if name in (OURS, BARE) or _is_peer(name)]
     inks = dict(zip(names, _inks(names), strict=True))
     handles: list[Line2D] = []
     shown = [about["best"]]
@@ -92,10 +92,9 @@ def compute(rows: Rows, about: Mapping[str, Any]) -> Figure:
     budget = about["budget_trainings"]
     ranked = sorted(rows, key=lambda row: (_trainings(row, "median", about), -float(row[f"to_{NEAR}_share"])))
     figure, [[axes]] = paper(60 + 13 * len(ranked))
-    for place, row in enumerate(ranked):
+    inks = [_kind_ink(row["strategy"]) for row in ranked]
+    for place, (row, ink) in enumerate(zip(ranked, inks, strict=True)):
         low, median, high = (_trainings(row, which, about) for which in ("low", "median", "high"))
-        name = row["strategy"]
-        ink = BLUE if name == OURS else RED if _is_peer(name) else VARIANT
         if math.isfinite(median):
             axes.barh(place, median, 0.7, color=ink)
             axes.plot([low, min(high, budget)], [place, place], color=INK, linewidth=0.8)
@@ -108,10 +107,8 @@ def compute(rows: Rows, about: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0, budget)
     axes.grid(visible=True, axis="x")
     axes.set_xlabel(f"full trainings until within {NEAR} points of the best")
-    handles = [
-        Line2D([], [], color=ink, linewidth=6, label=label)
-        for ink, label in ((BLUE, "our default"), (VARIANT, "ours, set otherwise"), (RED, "peers"))
-    ]
+    kinds = {BLUE: "our default", VARIANT: "ours, set otherwise", RED: "peers"}
+    handles = [Line2D([], [], color=ink, linewidth=6, label=kinds[ink]) for ink in kinds if ink in inks]
     legend_above(axes, columns=3, handles=handles)
     return figure
 
@@ -121,10 +118,14 @@ def _trainings(row: Mapping[str, str], which: str, about: Mapping[str, Any]) -> 
     return float(seconds) / about["full_training_seconds"] if seconds else math.inf
 
 
+def _kind_ink(name: str) -> str:
+    return BLUE if name == OURS else RED if _is_peer(name) else VARIANT
+
+
 def _is_peer(name: str) -> bool:
     return isinstance(STRATEGIES.get(name), Peer)
 
 
 def _inks(names: Sequence[str]) -> list[str]:
     peers = iter(PEER_INKS * len(names))
-    return [BLUE if name == OURS else next(peers) for name in names]
+    return [next(peers) if _is_peer(name) else _kind_ink(name) for name in names]
