@@ -8,6 +8,7 @@ import heapq
 import json
 import math
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,14 +24,14 @@ from benchmarks.landscape.ranks import rank_epochs
 from benchmarks.landscape.replay import Answers, Encoding, Forest, Replay
 from benchmarks.landscape.simulate import Landscape
 from benchmarks.landscape.strategies import Ours, Peer
-from benchmarks.landscape.table import CHANCE, CURVES, START_SECONDS, Configuration, Table, read_landscape
+from benchmarks.landscape.table import CHANCE, CURVES, SPACE, START_SECONDS, Configuration, Table, read_landscape
 from tuner.errors import UsageError
 from tuner.records import Cost, Values
 from tuner.search.rehearsal import NO_IMAGES
 from tuner.search.samplers import make_sampler
 from tuner.search.task import SearchTask
 from tuner.space.parameters import Choice, Float, Int, Space
-from tuner.space.reader import SpaceFile
+from tuner.space.reader import SpaceFile, parse_space, read_space
 
 from .landscapes import made_up
 
@@ -480,6 +481,23 @@ def test_what_was_recorded_elsewhere_stays_in_the_table(tmp_path: Path) -> None:
 
     assert table.read_bytes() == CURVES.read_bytes()
     assert [row["part"] for row in record.rows_of("near-2", table)] == ["near-2"] * 66
+
+
+def test_the_recorded_space_stands_alone_and_is_the_one_that_was_recorded() -> None:
+    space_file = read_space(str(SPACE))
+
+    assert "extends" not in tomllib.loads(SPACE.read_text("utf-8"))
+    assert space_file.hash == "951299e28e0f8126"
+    assert (space_file.settings.epochs, space_file.settings.train_images) == (9, 5000)
+
+
+def test_a_parts_space_has_its_first_trials_in_place_of_the_spaces_own() -> None:
+    wanted = record.first_trials("pairs", CURVES)["start_with"]
+
+    part = parse_space("pairs", record.space_of("pairs", CURVES))
+
+    assert list(part.space.start_with) == wanted
+    assert part.space.parameters == read_space(str(SPACE)).space.parameters
 
 
 def test_a_part_begins_with_the_best_of_what_was_recorded_before() -> None:

@@ -21,6 +21,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,11 +76,11 @@ def main() -> None:
 def record(part: str, asked: argparse.Namespace, until: float) -> bool:
     """Search a part, or what is left of it; False when the time was over first."""
     command = [sys.executable, "-m", "tuner", "search", "--study", part, "--out", asked.out, "--no-refit"]
-    if part in studies(asked.out):  # it has its own space: the built-in one may have changed since
+    if part in studies(asked.out):  # it has its own space
         command.append("--resume")
     else:
         space = Path(asked.out) / f"{part}.toml"
-        write_text(space, SPACE.read_text("utf-8") + tomli_w.dumps(first_trials(part, asked.table)))
+        write_text(space, space_of(part, asked.table))
         command += [str(space), *PARTS[part]]
     with subprocess.Popen(command) as search:
         try:
@@ -91,6 +92,11 @@ def record(part: str, asked: argparse.Namespace, until: float) -> bool:
     if code:
         sys.exit(code)  # it has said why
     return True
+
+
+def space_of(part: str, table: Path) -> str:
+    """Return the text of a part's space."""
+    return tomli_w.dumps({**tomllib.loads(SPACE.read_text("utf-8")), **first_trials(part, table)})
 
 
 def first_trials(part: str, table: Path) -> dict[str, list[Values]]:
