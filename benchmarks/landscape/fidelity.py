@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.landscape.replay import Encoding, Floats, Replay, ranks
+from benchmarks.landscape.ranks import spearman
+from benchmarks.landscape.replay import Encoding, Floats, Replay
 from benchmarks.landscape.table import CHANCE, Configuration, Table
 from tuner.space.parameters import Space
 
@@ -47,8 +48,8 @@ def leave_one_out(table: Table, space: Space, leaf: int) -> Fidelity:
     pairs = [(one.curves[0], one.curves[1]) for one in everyone if len(one.curves) > 1]
     noise = [abs(some[-1] - more[-1]) for some, more in pairs if len(some) == len(more) == table.epochs]
     return Fidelity(
-        len(everyone), _correlated(own, other), _correlated(own, _finals(nearest)),
-        _correlated(own[better], other[better]), _correlated(_firsts(everyone), _firsts(answering)),
+        len(everyone), spearman(own, other), spearman(own, _finals(nearest)),
+        spearman(own[better], other[better]), spearman(_firsts(everyone), _firsts(answering)),
         100 * float(np.median(abs(own - other))), 100 * float(np.median(noise)) if noise else None,
     )  # fmt: skip
 
@@ -66,6 +67,3 @@ def _finals(some: list[Configuration] | tuple[Configuration, ...]) -> Floats:
 def _firsts(some: list[Configuration] | tuple[Configuration, ...]) -> Floats:
     return np.array([next(iter(one.curves[0]), CHANCE) for one in some])
 
-
-def _correlated(some: Floats, others: Floats) -> float:
-    return float(np.corrcoef(ranks(list(some)), ranks(list(others)))[0, 1])

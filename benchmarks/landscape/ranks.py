@@ -66,12 +66,13 @@ def _ranked(name: str, curves: Floats) -> Iterator[Ranked]:
     better = curves[last >= np.median(last)]
     for epoch in range(1, curves.shape[1]):
         yield Ranked(
-            name, len(curves), epoch, _spearman(curves[:, epoch - 1], last),
-            _spearman(better[:, epoch - 1], better[:, -1]), _kept(curves[:, epoch - 1], last),
+            name, len(curves), epoch, spearman(curves[:, epoch - 1], last),
+            spearman(better[:, epoch - 1], better[:, -1]), _kept(curves[:, epoch - 1], last),
         )  # fmt: skip
 
 
-def _spearman(some: Floats, others: Floats) -> float:
+def spearman(some: Floats, others: Floats) -> float:
+    """Return the rank correlation, equals sharing a rank; NaN where one side is the same all over."""
     if len(set(some)) == 1 or len(set(others)) == 1:
         return math.nan
     return float(np.corrcoef(ranks(list(some)), ranks(list(others)))[0, 1])

@@ -26,8 +26,6 @@ class Ours:
     pruner: str = DEFAULTS.pruner
     first_rung: int = DEFAULTS.first_rung
     reduction: int = DEFAULTS.reduction
-    epochs: int | None = None
-    """None: as many as were recorded. With fewer, a trial sees the beginning of a longer schedule."""
     portfolio: bool = True
     """Whether the space's first entries are tried first."""
     overlay: Mapping[str, Value] = field(default_factory=dict)
@@ -43,7 +41,7 @@ class Ours:
         """Return the settings of one search on a table of so many ``epochs``. Raises SpaceError."""
         return SearchSettings(
             trials=MANY,
-            epochs=self.epochs or epochs,
+            epochs=epochs,
             workers=self.workers,
             sampler=self.sampler,
             pruner=self.pruner,
