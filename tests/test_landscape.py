@@ -19,6 +19,7 @@ import pytest
 from benchmarks.landscape import coordinated, measure, pausing, peers, record
 from benchmarks.landscape.__main__ import main
 from benchmarks.landscape.account import Account, Run, Spent, Step, Training
+from benchmarks.landscape.fidelity import leave_out
 from benchmarks.landscape.pausing import Rungs
 from benchmarks.landscape.ranks import rank_epochs
 from benchmarks.landscape.replay import Answers, Encoding, Forest, Replay
@@ -191,6 +192,23 @@ def test_an_overlay_is_answered_for_by_those_that_have_it_or_refused(
     assert {one["norm"] for one in answers} == {"none"}
     with pytest.raises(UsageError, match="recorded configurations have schedule = cosine"):
         Replay(few, space_file.space, {"schedule": "cosine"})
+
+
+@pytest.mark.landscape
+def test_a_configuration_is_not_answered_for_by_one_that_differs_only_in_averaging() -> None:
+    random = np.random.default_rng(0)
+    space = Space("s", "", "cnn", {"idle": Float(low=0.0, high=1.0), "ema": Choice((0.0, 0.1))})
+    recorded = tuple(
+        Configuration({"idle": float(place), "ema": ema}, Cost(1, 1), "qmc", ((final,),), final)
+        for place, final in random.uniform(size=(12, 2))
+        for ema in (0.0, 0.1)
+    )
+
+    found = leave_out(Table(recorded, 1, 1.0, 1.0), space, 1)
+
+    assert (found.configurations, found.groups) == (24, 12)
+    assert max(found.final, found.final_by_distance) < 0.5  # a twin would tell it all: 1
+    assert found.apart > 0
 
 
 # Our own search.

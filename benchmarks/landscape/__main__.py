@@ -76,10 +76,10 @@ def act(asked: argparse.Namespace) -> None:
                     f" better half {row.spearman_better_half:.2f}, kept {row.kept:.0%}"
                 )
         case _:
-            from benchmarks.landscape.fidelity import leave_one_out
+            from benchmarks.landscape.fidelity import leave_out
 
             space_file, table = landscape.read()
-            figures = dataclasses.asdict(leave_one_out(table, space_file.space, asked.leaf))
+            figures = dataclasses.asdict(leave_out(table, space_file.space, asked.leaf))
             write_text(asked.out / "fidelity.json", json.dumps({"leaf": asked.leaf, **figures}, indent=1) + "\n")
             for name, value in figures.items():
                 shown = f"{value:.3f}" if isinstance(value, float) else value
