@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.landscape import coordinated, measure, pausing, peers, record
+from benchmarks.landscape import coordinated, measure, pausing, peers, record, simulate
 from benchmarks.landscape.__main__ import main
 from benchmarks.landscape.account import Account, Run, Spent, Step, Training
 from benchmarks.landscape.fidelity import leave_out
@@ -24,7 +24,7 @@ from benchmarks.landscape.pausing import Rungs
 from benchmarks.landscape.ranks import rank_epochs
 from benchmarks.landscape.replay import Answers, Encoding, Forest, Replay
 from benchmarks.landscape.simulate import Landscape
-from benchmarks.landscape.strategies import Ours, Peer
+from benchmarks.landscape.strategies import GROUPS, STRATEGIES, Ours, Peer
 from benchmarks.landscape.table import CHANCE, CURVES, SPACE, START_SECONDS, Configuration, Table, read_landscape
 from tuner.errors import UsageError
 from tuner.records import Cost, Values
@@ -59,7 +59,7 @@ def replay(landscape: tuple[SpaceFile, Table]) -> Replay:
 def open_account(landscape: tuple[SpaceFile, Table], replay: Replay) -> Callable[[float], Account]:
     task = SearchTask(landscape[0].space, landscape[0].settings, NO_IMAGES, landscape[1].epoch_images, 1)
     return lambda trainings: Account(
-        replay, lambda values: bool(task.judge(values)[0]), trainings * landscape[1].full_training, 0
+        Answers(replay), lambda values: bool(task.judge(values)[0]), trainings * landscape[1].full_training, 0
     )
 
 
@@ -152,6 +152,17 @@ def test_another_proposal_is_another_training_as_long_as_there_are_some(replay: 
 
 
 @pytest.mark.landscape
+def test_where_answers_may_repeat_the_nearest_answers_every_time(replay: Replay) -> None:
+    answers, recorded = Answers(replay, once=False), replay.table.configurations
+    close = [{**recorded[5].values, "learning_rate": 0.0123 + k / 1e6} for k in range(20)]
+
+    told = [answers.to(values) for values in close]
+
+    assert told == [replay.nearest(values) for values in close]
+    assert len(answers) == len(set(told)) < 20
+
+
+@pytest.mark.landscape
 def test_a_parameter_that_matters_decides_and_one_that_does_not_is_overlooked() -> None:
     random = np.random.default_rng(0)
     space = Space("s", "", "cnn", {"good": Float(low=0.0, high=1.0), "idle": Float(low=0.0, high=1.0)})
@@ -223,7 +234,7 @@ def test_without_a_pruner_a_random_search_is_what_a_pencil_computes(
     budget = 8 * table.full_training
     ours = dataclasses.replace(PLAIN, workers=workers)
 
-    run = coordinated.search(ours, space, replay, 3, budget)
+    run = coordinated.search(ours, space, Answers(replay), 3, budget)
 
     assert [(step.configuration, step.observed) for step in run.steps] == [
         (configuration, observed) for _, configuration, observed in by_hand(ours, space, replay, budget)
@@ -267,7 +278,7 @@ def test_the_clock_counts_every_replayed_epoch_and_nothing_else(
     replay = Replay(dataclasses.replace(table, configurations=level), landscape[0].space)
     seconds = replay.table.epoch_seconds(level[0])
 
-    run = coordinated.search(Ours(sampler="random"), landscape[0].space, replay, 0, 5 * table.full_training)
+    run = coordinated.search(Ours(sampler="random"), landscape[0].space, Answers(replay), 0, 5 * table.full_training)
 
     assert run.started > run.complete > 0
     assert run.compute == pytest.approx(run.started * START_SECONDS + run.epochs * seconds)
@@ -279,7 +290,7 @@ def test_the_same_seed_gives_the_same_search(landscape: tuple[SpaceFile, Table],
     space, budget = landscape[0].space, 6 * landscape[1].full_training
 
     first, again, other = (
-        coordinated.search(Ours(startup_trials=4), space, replay, seed, budget) for seed in (0, 0, 1)
+        coordinated.search(Ours(startup_trials=4), space, Answers(replay), seed, budget) for seed in (0, 0, 1)
     )
 
     assert first == again
@@ -290,7 +301,9 @@ def test_the_same_seed_gives_the_same_search(landscape: tuple[SpaceFile, Table],
 def test_entries_come_first_and_a_portfolio_can_be_left_out(landscape: tuple[SpaceFile, Table], replay: Replay) -> None:
     space = landscape[0].space
 
-    with_entries = coordinated.search(Ours(workers=1, pruner="none"), space, replay, 0, 4 * landscape[1].full_training)
+    with_entries = coordinated.search(
+        Ours(workers=1, pruner="none"), space, Answers(replay), 0, 4 * landscape[1].full_training
+    )
 
     assert replay.configuration(with_entries.steps[0].configuration).part == "entry"
     assert Ours(portfolio=False).space(space).start_with == ()
@@ -303,8 +316,9 @@ def test_entries_come_first_and_a_portfolio_can_be_left_out(landscape: tuple[Spa
 def test_a_search_whose_first_trials_all_fail_has_no_answer(landscape: tuple[SpaceFile, Table], replay: Replay) -> None:
     space, table = landscape[0].space, landscape[1]
     failing = tuple(dataclasses.replace(one, curves=((0.1,),), final=CHANCE) for one in table.configurations)
+    replay = Replay(dataclasses.replace(table, configurations=failing), space)
 
-    run = coordinated.search(PLAIN, space, Replay(dataclasses.replace(table, configurations=failing), space), 0, 1e6)
+    run = coordinated.search(PLAIN, space, Answers(replay), 0, 1e6)
 
     assert run.steps == ()
     assert run.started == pytest.approx(5, abs=1)
@@ -456,33 +470,96 @@ def test_one_command_simulates_and_another_draws(
     assert len((tmp_path / "runs.csv").read_text("utf-8").splitlines()) == 7
 
 
-@pytest.mark.landscape
-def test_a_simulation_adds_to_the_same_experiment_and_replaces_another(
-    files: Landscape, replay: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def simulated(seeds: int, *names: str) -> list[str]:
+@pytest.fixture
+def simulated(files: Landscape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Simulates some strategies of a budget of 3 trainings by the command, with more words of it."""
+    monkeypatch.setattr(simulate, "source", lambda: "1234567890ab")
+
+    def command_with(*names: str, more: tuple[str, ...] = ("--seeds", "2")) -> int:
         place = ["--space", str(files.space), "--curves", str(files.curves), "--out", str(tmp_path)]
-        wanted = ["--strategies", *names, "--seeds", str(seeds), "--trainings", "3"]
-        assert command(monkeypatch, "simulate", *place, *wanted) == 0
-        rows = list(csv.reader((tmp_path / "runs.csv").read_text("utf-8").splitlines()))[1:]
-        assert {row[0] for row in rows} == set(json.loads((tmp_path / "about.json").read_text("utf-8"))["commits"])
-        return [f"{row[0]} {row[1]}" for row in rows]
+        return command(monkeypatch, "simulate", *place, "--strategies", *names, "--trainings", "3", *more)
 
-    first = simulated(2, "Optuna random, median")
-    both = simulated(2, "ours, random")
-    again = simulated(2, "ours, random")
-    other = simulated(1, "ours, random")
+    return command_with
 
-    assert first == ["Optuna random, median 0", "Optuna random, median 1"]
-    assert both == again == ["ours, random 0", "ours, random 1", *first]
-    assert other == ["ours, random 0"]
+
+def strategies_in(table: Path) -> list[str]:
+    return [row["strategy"] for row in csv.DictReader(table.read_text("utf-8").splitlines())]
+
+
+@pytest.mark.landscape
+def test_a_simulation_adds_to_the_same_experiment_and_does_nothing_twice(
+    simulated: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, peer = tmp_path / "runs.csv", "Optuna random, median"
+
+    simulated(peer)
+    first = strategies_in(runs)
+    simulated("ours, random", peer)
+    text = runs.read_text("utf-8")
+    said = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(simulate, "source", lambda: "1234567890ab-dirty")
+    simulated(peer)
+
+    assert first == [peer] * 2
+    assert strategies_in(runs) == ["ours, random"] * 2 + first
+    assert said[2].split() == [*peer.split(), "is", "there,", "by", "1234567890ab"]
+    assert said[-1].startswith("2 searches in")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 searches in")  # whatever that was is not there
+    assert runs.read_text("utf-8") == text
+    commits = json.loads((tmp_path / "about.json").read_text("utf-8"))["commits"]
+    assert commits == {peer: "1234567890ab-dirty", "ours, random": "1234567890ab"}
+
+
+@pytest.mark.landscape
+@pytest.mark.parametrize(
+    ("more", "said"), [(("--seeds", "1"), "seeds"), (("--seeds", "2", "--answers", "any"), "answers")]
+)
+def test_another_experiments_tables_stay_as_they_are(
+    simulated: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    simulated("ours, random")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    code = simulated("ours, random", more=more)
+
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path} holds another experiment: it differs in {said} (another --out, or remove that folder)\n"
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.landscape
+def test_a_simulation_that_is_killed_keeps_the_strategies_that_it_has_done(
+    simulated: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> Run:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(peers, "search", killed)
+    with pytest.raises(KeyboardInterrupt):
+        simulated("ours, random", "Optuna random, median")
+    monkeypatch.setattr(coordinated, "search", killed)  # by whom nothing is asked again
+
+    assert strategies_in(tmp_path / "runs.csv") == ["ours, random"] * 2
+    assert strategies_in(tmp_path / "summary.csv") == ["ours, random"]
+    assert json.loads((tmp_path / "about.json").read_text("utf-8"))["commits"] == {"ours, random": "1234567890ab"}
+    assert simulated("ours, random") == 0
+
+
+def test_what_is_simulated_together_is_there() -> None:
+    assert {name for group in GROUPS.values() for name in group} == set(STRATEGIES)
 
 
 @pytest.mark.landscape
 def test_a_strategy_of_some_patience_ends_before_its_budget(landscape: tuple[SpaceFile, Table], replay: Replay) -> None:
     space, budget = landscape[0].space, 40 * landscape[1].full_training
 
-    run = coordinated.search(Ours(sampler="random", patience=3), space, replay, 0, budget)
+    run = coordinated.search(Ours(sampler="random", patience=3), space, Answers(replay), 0, budget)
 
     assert run.steps
     assert run.compute < budget / 2

@@ -1,11 +1,13 @@
 """Replay strategies on the recorded landscape.
 
-    python -m benchmarks.landscape simulate --out FOLDER [--strategies NAME ...] [--seeds 30] [--trainings 60]
+    python -m benchmarks.landscape simulate --out FOLDER [--group peers | --strategies NAME ...] [--seeds 30]
+        [--trainings 60] [--answers once|any]         # goes on where it was
     python -m benchmarks.landscape figures --out FOLDER   # draw them anew from the tables that simulate left
     python -m benchmarks.landscape ranks --out FOLDER     # do early epochs rank like the last one?
     python -m benchmarks.landscape fidelity --out FOLDER  # how well do recorded configurations answer for others?
 
-``record.py`` makes the table. A budget counts full trainings of a typical configuration, in CPU seconds of a worker.
+``record.py`` makes the table, and ``make strategies`` all that is committed of it. A budget counts full trainings of a
+typical configuration, in CPU seconds of a worker.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.landscape.replay import LEAF
 from benchmarks.landscape.simulate import Experiment, Landscape, simulate
-from benchmarks.landscape.strategies import STRATEGIES
+from benchmarks.landscape.strategies import GROUPS, STRATEGIES
 from benchmarks.landscape.table import CURVES, SPACE
 from tuner.errors import TunerError, UsageError
 from tuner.runs import write_table, write_text
@@ -33,9 +35,12 @@ def main() -> int:
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--curves", type=Path, default=CURVES)
     parser.add_argument("--out", type=Path, required=True, help="the folder of the tables and figures")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), metavar="NAME")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--group", choices=GROUPS, default="all", help="of strategies")
+    which.add_argument("--strategies", nargs="+", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trainings", type=float, default=60.0, help="the budget")
+    parser.add_argument("--answers", choices=("once", "any"), default="once", help="of a recorded configuration")
     parser.add_argument("--leaf", type=int, default=LEAF, help="of the forest whose fidelity is asked for")
     parser.add_argument("--processes", type=int, default=1)
     asked = parser.parse_args()
@@ -52,10 +57,12 @@ def act(asked: argparse.Namespace) -> None:
     landscape = Landscape(asked.space, asked.curves)
     match asked.what:
         case "simulate":
-            if unknown := [name for name in asked.strategies if name not in STRATEGIES]:
+            names = list(dict.fromkeys(asked.strategies or GROUPS[asked.group]))
+            if unknown := [name for name in names if name not in STRATEGIES]:
                 raise UsageError(f"no strategy {', '.join(unknown)}", hint=f"there are: {'; '.join(STRATEGIES)}")
-            experiment = Experiment(landscape, asked.strategies, asked.seeds, asked.trainings)
-            print(*simulate(experiment, asked.processes, asked.out), sep="\n")
+            experiment = Experiment(landscape, names, asked.seeds, asked.trainings, asked.answers == "once")
+            for line in simulate(experiment, asked.processes, asked.out):
+                print(line, flush=True)
         case "figures":
             from benchmarks.landscape.figures import draw
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.landscape.replay import Answers, Replay
+from benchmarks.landscape.replay import Answers
 from benchmarks.landscape.table import CHANCE, START_SECONDS, Configuration
 from tuner.records import Values, seed_for
 
@@ -46,15 +46,14 @@ class Run:
 class Account:
     """A budget of compute, and what a peer has found for it."""
 
-    def __init__(self, replay: Replay, refused: Callable[[Values], bool], budget: float, seed: int) -> None:
+    def __init__(self, answers: Answers, refused: Callable[[Values], bool], budget: float, seed: int) -> None:
         """Have ``budget`` CPU seconds; ``refused`` tells whether a configuration is over the space's limits."""
-        self.replay, self.refused, self.seed = replay, refused, seed
-        self.last_epoch = replay.table.epochs
+        self.answers, self.replay, self.refused, self.seed = answers, answers.replay, refused, seed
+        self.last_epoch = self.replay.table.epochs
         self.spent = 0.0
         self._budget = budget
         self._steps: list[Step] = []
         self._started = self._complete = self._epochs = 0
-        self.answers = Answers(replay)
 
     def begin(self, values: Values, number: int) -> Training:
         """Start a training, which costs; ``number`` chooses between several recorded seeds. Raises Spent."""

@@ -11,7 +11,7 @@ from unittest import mock
 import optuna
 
 from benchmarks.landscape.account import Run, Step, curve_of
-from benchmarks.landscape.replay import Answers, Replay
+from benchmarks.landscape.replay import Answers
 from benchmarks.landscape.strategies import Ours
 from benchmarks.landscape.table import START_SECONDS
 from benchmarks.virtual import VirtualWorkers
@@ -36,11 +36,10 @@ from tuner.space.parameters import Space
 class ReplayingWorkers(VirtualWorkers):
     """Workers whose trainings are those of the table, until the budget is spent: then the search is interrupted."""
 
-    def __init__(self, workers: int, replay: Replay, budget: float, interruption: Interruption) -> None:
+    def __init__(self, workers: int, answers: Answers, budget: float, interruption: Interruption) -> None:
         """Have ``budget`` CPU seconds, in which nobody waits for free."""
         super().__init__(workers, self._trained, start_seconds=START_SECONDS)
-        self._replay, self._budget, self._interruption = replay, budget, interruption
-        self._answers = Answers(replay)
+        self._answers, self._budget, self._interruption = answers, budget, interruption
         self._promised = 0.0
         self.answering: dict[int, int] = {}
         """By trial, the number of the configuration that answers for it."""
@@ -67,17 +66,18 @@ class ReplayingWorkers(VirtualWorkers):
     def _trained(self, job: TrainJob, epoch: int) -> tuple[float, EpochResult | str]:
         if job.number not in self.answering:
             self.answering[job.number] = self._answers.to(job.values)
-        recorded = self._replay.configuration(self.answering[job.number])
-        curve, seconds = curve_of(recorded, job.seed), self._replay.table.epoch_seconds(recorded)
+        replay = self._answers.replay
+        recorded = replay.configuration(self.answering[job.number])
+        curve, seconds = curve_of(recorded, job.seed), replay.table.epoch_seconds(recorded)
         self.epochs += 1
         if epoch > len(curve):
             return seconds, "its loss is no longer finite"
         return seconds, EpochResult(epoch, 0.0, 0.0, None, curve[epoch - 1], 0.0, seconds)
 
 
-def search(ours: Ours, space: Space, replay: Replay, seed: int, budget: float) -> Run:
+def search(ours: Ours, space: Space, answers: Answers, seed: int, budget: float) -> Run:
     """Search until ``budget`` CPU seconds are spent."""
-    table, searched = replay.table, ours.space(space)
+    table, searched = answers.replay.table, ours.space(space)
     settings = ours.settings(seed, table.epochs)
     study = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(),
@@ -88,7 +88,7 @@ def search(ours: Ours, space: Space, replay: Replay, seed: int, budget: float) -
     )
     queue_entries(study, searched)
     interruption, steps, complete = Interruption(), list[Step](), 0
-    workers = ReplayingWorkers(ours.workers, replay, budget, interruption)
+    workers = ReplayingWorkers(ours.workers, answers, budget, interruption)
 
     def observe(event: Event) -> None:
         nonlocal complete

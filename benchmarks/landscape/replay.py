@@ -176,11 +176,12 @@ class Answers:
     """What one search has asked for: another proposal is another training, as long as there are enough of them.
 
     A search that looks closely at one place then sees how its surroundings differ, and not one curve again and again.
+    But a long search so comes to list the table: conclusions have to hold as well where a configuration answers often.
     """
 
-    def __init__(self, replay: Replay) -> None:
-        """Have told nothing yet."""
-        self._replay = replay
+    def __init__(self, replay: Replay, *, once: bool = True) -> None:
+        """Have told nothing yet; not ``once``, and the nearest answers whatever it has answered before."""
+        self.replay, self._once = replay, once
         self._told: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -191,5 +192,5 @@ class Answers:
         """Return the number of the configuration that answers for ``values``: always the same one."""
         key = json.dumps(values, sort_keys=True)
         if key not in self._told:
-            self._told[key] = self._replay.nearest(values, set(self._told.values()))
+            self._told[key] = self.replay.nearest(values, set(self._told.values()) if self._once else ())
         return self._told[key]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import math
 import multiprocessing
 import statistics
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,21 @@ from typing import Any
 from benchmarks.landscape import coordinated, pausing, peers
 from benchmarks.landscape.account import Account, Run
 from benchmarks.landscape.measure import WITHIN, answers, moments, quartiles, reached
-from benchmarks.landscape.replay import Replay
+from benchmarks.landscape.replay import Answers, Replay
 from benchmarks.landscape.strategies import STRATEGIES, Ours
 from benchmarks.landscape.table import START_SECONDS, Table, read_landscape
+from tuner.errors import UsageError
 from tuner.records import Values
-from tuner.runs import commit, versions, write_table, write_text
+from tuner.runs import versions, write_table, write_text
 from tuner.search.rehearsal import NO_IMAGES
 from tuner.search.task import SearchTask
 from tuner.space.reader import SpaceFile
 
 RUNS, ANYTIME, SUMMARY, ABOUT = "runs.csv", "anytime.csv", "summary.csv", "about.json"
+ROOT = Path(__file__).parents[2]
+SOURCE = ("tuner", "benchmarks/landscape", "benchmarks/virtual.py", "requirements.lock", "benchmarks/requirements.txt")
+DIRTY = "-dirty"
+"""After the commit of code that is not as it was committed, as git says it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class Job:
     seed: int
     trainings: float
     """The budget, in full trainings of a typical configuration."""
+    once: bool
+    """Whether a recorded configuration answers once, as long as there are others."""
 
 
 def run(job: Job) -> Run:
@@ -74,15 +84,15 @@ def run(job: Job) -> Run:
     space, strategy = space_file.space, STRATEGIES[job.name]
     budget = job.trainings * table.full_training
     overlay = dict(strategy.overlay) if isinstance(strategy, Ours) else {}
-    replay = job.landscape.replay(overlay)
+    replies = Answers(job.landscape.replay(overlay), once=job.once)
     if isinstance(strategy, Ours) and not strategy.pausing:
-        return coordinated.search(strategy, space, replay, job.seed, budget)
+        return coordinated.search(strategy, space, replies, job.seed, budget)
     task = SearchTask(space, space_file.settings, NO_IMAGES, table.epoch_images, 1)
 
     def refused(values: Values) -> bool:
         return bool(task.judge(values)[0])
 
-    account = Account(replay, refused, budget, job.seed)
+    account = Account(replies, refused, budget, job.seed)
     return (
         pausing.search(strategy, space, account)
         if isinstance(strategy, Ours)
@@ -90,14 +100,14 @@ def run(job: Job) -> Run:
     )
 
 
-def runs_of(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Run]]:
+def runs_of(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
     """Yield what came of each job, in their order."""
     if processes == 1:
-        yield from ((job, run(job)) for job in jobs)
+        yield from map(run, jobs)
         return
     # Spawned: TensorFlow, which KerasTuner loads, does not bear forking.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from zip(jobs, pool.imap(run, jobs, chunksize=4), strict=True)
+        yield from pool.imap(run, jobs)
 
 
 @dataclass(frozen=True)
@@ -109,117 +119,136 @@ class Experiment:
     seeds: int
     trainings: float
     """The budget of a search, in full trainings of a typical configuration."""
+    once: bool = True
+    """Whether a recorded configuration answers once in a search, as long as there are others."""
 
-    def jobs(self) -> list[Job]:
-        """Return the searches."""
-        return [Job(self.landscape, name, seed, self.trainings) for name in self.names for seed in range(self.seeds)]
+    def jobs(self, name: str) -> list[Job]:
+        """Return a strategy's searches."""
+        return [Job(self.landscape, name, seed, self.trainings, self.once) for seed in range(self.seeds)]
+
+    def about(self) -> dict[str, Any]:
+        """Return what makes it this experiment, whatever the strategies: other figures do not stand beside its own."""
+        space_file, table = self.landscape.read()
+        return {
+            "budget_trainings": self.trainings,
+            "full_training_seconds": round(table.full_training, 3),
+            "best": table.best,
+            "near_the_best": {str(points): table.near(points) for points in WITHIN},
+            "configurations": len(table.configurations),
+            "trainings": table.trainings,
+            "seeds": self.seeds,
+            "answers": "once" if self.once else "any",
+            "start_seconds": START_SECONDS,
+            "curves_sha256": hashlib.sha256(self.landscape.curves.read_bytes()).hexdigest(),
+            "space": space_file.hash,
+        }
 
 
-def simulate(asked: Experiment, processes: int, out: Path) -> list[str]:
-    """Carry out an experiment, write its tables, and return a line a strategy.
+def simulate(asked: Experiment, processes: int, out: Path) -> Iterator[str]:
+    """Carry out an experiment, and yield a line as each strategy is done and written.
 
-    What a folder holds of other strategies, by the same experiment, stays.
+    What the folder holds of other strategies, by the same experiment, stays; a strategy that the same code has done is
+    not done again. Raises UsageError where the folder holds another experiment.
     """
-    landscape, names, trainings = asked.landscape, asked.names, asked.trainings
-    _, table = landscape.read()
-    for strategy in map(STRATEGIES.get, names):  # what cannot be answered is said before anything is simulated
-        landscape.replay(dict(strategy.overlay) if isinstance(strategy, Ours) else {})
-    about: dict[str, Any] = {
-        "budget_trainings": trainings,
-        "full_training_seconds": round(table.full_training, 3),
-        "best": table.best,
-        "near_the_best": {str(points): table.near(points) for points in WITHIN},
-        "configurations": len(table.configurations),
-        "trainings": table.trainings,
-        "seeds": asked.seeds,
-        "start_seconds": START_SECONDS,
-        "curves_sha256": hashlib.sha256(landscape.curves.read_bytes()).hexdigest(),
-        "space": landscape.read()[0].hash,
-    }
-    began = time.monotonic()
-    found = list(runs_of(asked.jobs(), processes))
-    there = _read_about(out / ABOUT)
-    if {name: there.get(name) for name in about} != about:  # of another experiment: nothing to be seen beside
-        there = {}
-        for name in (RUNS, ANYTIME, SUMMARY):
-            (out / name).unlink(missing_ok=True)
-    by_name = {name: [one for job, one in found if job.name == name] for name in names}
-    _write_runs(out / RUNS, found, table)
-    _write_anytime(out / ANYTIME, by_name, table, trainings)
-    _write_summary(out / SUMMARY, by_name, table)
-    about |= {"commits": {**there.get("commits", {}), **dict.fromkeys(names, commit())}, "versions": versions()}
-    write_text(out / ABOUT, json.dumps(about, indent=1) + "\n")
-    lines = [_line(name, runs, table) for name, runs in by_name.items()]
-    return [*lines, f"{len(found)} searches in {time.monotonic() - began:.0f} s: {out}"]
+    about, code, began, count = asked.about(), source(), time.monotonic(), 0
+    commits = _earlier(out, about)
+    for strategy in map(STRATEGIES.get, asked.names):  # what cannot be answered is said before anything is simulated
+        asked.landscape.replay(dict(strategy.overlay) if isinstance(strategy, Ours) else {})
+    known = code is not None and not code.endswith(DIRTY)
+    left = [name for name in asked.names if not known or commits.get(name) != code]
+    yield from (f"{name:40} is there, by {code}" for name in asked.names if name not in left)
+    _write_about(out, about, commits)
+    coming = runs_of([job for name in left for job in asked.jobs(name)], processes)
+    for name in left:
+        runs = list(itertools.islice(coming, asked.seeds))
+        _write_tables(out, name, runs, asked)
+        commits[name] = code  # last: what has one is whole
+        _write_about(out, about, commits)
+        count += len(runs)
+        yield _line(name, runs, asked.landscape.read()[1])
+    yield f"{count} searches in {time.monotonic() - began:.0f} s: {out}"
 
 
-def _read_about(path: Path) -> dict[str, Any]:
-    """Return what an earlier simulation said of itself."""
+def source() -> str | None:
+    """Return the last commit that changed what a simulation depends on, or None outside of git."""
     try:
-        said: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said
+        dirty = DIRTY if _git("status", "--porcelain", "--", *SOURCE) else ""
+        return _git("log", "-1", "--format=%h", "--abbrev=12", "--", *SOURCE) + dirty
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
-def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write rows that begin with a strategy's name in place of those of the same strategies, in the order of all."""
-    named = [*map(str, dict.fromkeys(row[0] for row in rows))]
+def _git(*words: str) -> str:
+    said = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True, text=True)  # noqa: S607
+    return said.stdout.strip()
+
+
+def _earlier(out: Path, about: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return by which commit each strategy of the folder was done. Raises UsageError for another experiment's."""
+    there: dict[str, Any] = {}
+    if (out / ABOUT).exists() or (out / RUNS).exists():
+        with contextlib.suppress(OSError, ValueError):
+            there = json.loads((out / ABOUT).read_text("utf-8"))
+        if unlike := [name for name in about if there.get(name) != about[name]]:
+            said = f"{out} holds another experiment: it differs in {', '.join(unlike)}"
+            raise UsageError(said, hint="another --out, or remove that folder")
+    return dict(there.get("commits", {}))
+
+
+def _write_about(out: Path, about: Mapping[str, Any], commits: Mapping[str, str | None]) -> None:
+    whole = {**about, "commits": commits, "versions": versions()}
+    write_text(out / ABOUT, json.dumps(whole, indent=1) + "\n")
+
+
+def _write_tables(out: Path, name: str, runs: Sequence[Run], asked: Experiment) -> None:
+    table = asked.landscape.read()[1]
+    _write_runs(out / RUNS, name, runs, table)
+    _write_anytime(out / ANYTIME, name, runs, table, asked.trainings)
+    _write_summary(out / SUMMARY, name, runs, table)
+
+
+def _write(path: Path, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a strategy's rows in place of those that it had, all in the order of ``STRATEGIES``."""
     kept: list[Sequence[object]] = []
     if path.exists():
-        kept = [row for row in list(csv.reader(path.read_text("utf-8").splitlines()))[1:] if row[0] not in named]
+        kept = [row for row in list(csv.reader(path.read_text("utf-8").splitlines()))[1:] if row[0] != name]
     order = {name: place for place, name in enumerate(STRATEGIES)}
-    write_table(path, header, sorted([*kept, *rows], key=lambda row: order.get(str(row[0]), -1)))
+    own = ((name, *row) for row in rows)
+    write_table(path, ["strategy", *header], sorted([*kept, *own], key=lambda row: order.get(str(row[0]), -1)))
 
 
-def _write_runs(path: Path, found: Sequence[tuple[Job, Run]], table: Table) -> None:
-    header = [
-        "strategy",
-        "seed",
-        "started",
-        "answering",
-        "complete",
-        "epochs",
-        "cpu_seconds",
-        "accuracy",
-        "observed",
-        *(f"to_{p}" for p in WITHIN),
-    ]
+def _write_runs(path: Path, name: str, runs: Sequence[Run], table: Table) -> None:
+    header = ["seed", "started", "answering", "complete", "epochs", "cpu_seconds", "accuracy", "observed"]
     rows = []
-    for job, one in found:
+    for seed, one in enumerate(runs):
         last = one.steps[-1] if one.steps else None
         rows.append([
-            job.name, job.seed, one.started, one.answering, one.complete, one.epochs, round(one.compute, 1),
+            seed, one.started, one.answering, one.complete, one.epochs, round(one.compute, 1),
             last and round(table.configurations[last.configuration].final, 5), last and round(last.observed, 5),
             *(_finite(reached(one, table, points)) for points in WITHIN),
         ])  # fmt: skip
-    _write(path, header, rows)
+    _write(path, name, [*header, *(f"to_{points}" for points in WITHIN)], rows)
 
 
-def _write_anytime(path: Path, by_name: dict[str, list[Run]], table: Table, trainings: float) -> None:
+def _write_anytime(path: Path, name: str, runs: Sequence[Run], table: Table, trainings: float) -> None:
     grid = moments(trainings * table.full_training, table.full_training)
+    seen = [answers(one, table, grid) for one in runs]
     rows = []
-    for name, runs in by_name.items():
-        seen = [answers(one, table, grid) for one in runs]
-        for moment, accuracies in zip(grid, zip(*seen, strict=True), strict=True):
-            of = quartiles(accuracies)
-            rows.append([name, f"{moment:.1f}", *(round(accuracy, 5) for accuracy in (of.low, of.median, of.high))])
-    _write(path, ["strategy", "cpu_seconds", "low", "median", "high"], rows)
+    for moment, accuracies in zip(grid, zip(*seen, strict=True), strict=True):
+        of = quartiles(accuracies)
+        rows.append([f"{moment:.1f}", *(round(accuracy, 5) for accuracy in (of.low, of.median, of.high))])
+    _write(path, name, ["cpu_seconds", "low", "median", "high"], rows)
 
 
-def _write_summary(path: Path, by_name: dict[str, list[Run]], table: Table) -> None:
-    header = ["strategy"]
-    header += [f"to_{points}_{which}" for points in WITHIN for which in ("low", "median", "high", "share")]
-    rows = []
-    for name, runs in by_name.items():
-        row: list[object] = [name]
-        for points in WITHIN:
-            seconds = [reached(one, table, points) for one in runs]
-            of = quartiles(seconds)
-            share = sum(map(math.isfinite, seconds)) / len(seconds)
-            row += [*map(_finite, (of.low, of.median, of.high)), round(share, 3)]
-        rows.append(row)
-    _write(path, header, rows)
+def _write_summary(path: Path, name: str, runs: Sequence[Run], table: Table) -> None:
+    header = [f"to_{points}_{which}" for points in WITHIN for which in ("low", "median", "high", "share")]
+    row: list[float | None] = []
+    for points in WITHIN:
+        seconds = [reached(one, table, points) for one in runs]
+        of = quartiles(seconds)
+        share = sum(map(math.isfinite, seconds)) / len(seconds)
+        row += [*map(_finite, (of.low, of.median, of.high)), round(share, 3)]
+    _write(path, name, header, [row])
 
 
 def _finite(seconds: float) -> float | None:

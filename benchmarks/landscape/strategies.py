@@ -134,3 +134,35 @@ STRATEGIES: dict[str, Strategy] = {
     "KerasTuner Bayesian": Peer("keras-tuner", "gaussian process", "none"),
     "Ray ASHA": Peer("ray", "random", "asha"),
 }
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all": tuple(STRATEGIES),
+    "peers": (
+        "ours",
+        "ours, no entries",
+        "Optuna TPE, halving",
+        "Optuna TPE, median",
+        "Optuna TPE, hyperband",
+        "Optuna random, median",
+        "KerasTuner Hyperband",
+        "Ray ASHA",
+    ),
+    "variants": (
+        "ours",
+        "ours, rung 1, by 2",
+        "ours, rung 1, by 4",
+        "ours, rung 2, by 3",
+        "ours, rung 3, by 3",
+        "ours, pausing",
+        "ours, 5 at first",
+        "ours, 20 at first",
+        "ours, hyperband",
+        "ours, median",
+        "ours, no pruner",
+        "ours, random",
+        "ours, all near at first",
+        "ours, half near at first",
+        "ours, random at first",
+        "ours, patience 20",
+    ),
+}
+"""What is simulated together, by the word after ``--group``."""
