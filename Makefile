@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 SPEED := results/reference/$(shell date +%F)-speed
+STRATEGIES := results/reference/2026-11-30-strategies
+LANDSCAPE := $(BENCH)/bin/python -m benchmarks.landscape
 
-.PHONY: help install search test soak baselines bench check lock clean
+.PHONY: help install search test soak baselines bench strategies check lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -51,6 +53,14 @@ bench: $(BENCH)/.installed ## measure the speed beside Keras, Optuna, KerasTuner
 	$(BENCH)/bin/python benchmarks/throughput.py --json $(SPEED)/throughput.json
 	$(BENCH)/bin/python benchmarks/accuracy.py --json $(SPEED)/accuracy.json
 	$(BENCH)/bin/python benchmarks/coordinator.py --json $(SPEED)/coordinator.json
+
+strategies: $(BENCH)/.installed ## replay ours and its peers on the recorded landscape (goes on where it was), and draw what came of it
+	$(LANDSCAPE) simulate --group peers --trainings 130 --processes 2 --out $(STRATEGIES)/peers
+	$(LANDSCAPE) figures --out $(STRATEGIES)/peers
+	$(LANDSCAPE) simulate --group variants --trainings 60 --processes 2 --out $(STRATEGIES)/variants
+	$(LANDSCAPE) figures --out $(STRATEGIES)/variants
+	$(LANDSCAPE) ranks --out $(STRATEGIES)
+	$(LANDSCAPE) fidelity --out $(STRATEGIES)
 
 check: $(STAMP) ## ruff, mypy, import contracts, and whether what is generated is as generated
 	$(BIN)/ruff format --check .

@@ -218,8 +218,8 @@ def test_a_configuration_is_not_answered_for_by_one_that_differs_only_in_averagi
     found = leave_out(Table(recorded, 1, 1.0, 1.0), space, 1)
 
     assert (found.configurations, found.groups) == (24, 12)
-    assert max(found.final, found.final_by_distance) < 0.5  # a twin would tell it all: 1
-    assert found.apart > 0
+    assert max(found.final, found.final_by_distance) < 0.5
+    assert found.apart > 10  # a twin is 0 points away
 
 
 # Our own search.
