@@ -544,11 +544,14 @@ def test_a_simulation_that_is_killed_keeps_the_strategies_that_it_has_done(
     with pytest.raises(KeyboardInterrupt):
         simulated("ours, random", "Optuna random, median")
     monkeypatch.setattr(coordinated, "search", killed)  # by whom nothing is asked again
+    monkeypatch.setattr(simulate, "versions", dict)  # nor says anything new
 
     assert strategies_in(tmp_path / "runs.csv") == ["ours, random"] * 2
     assert strategies_in(tmp_path / "summary.csv") == ["ours, random"]
-    assert json.loads((tmp_path / "about.json").read_text("utf-8"))["commits"] == {"ours, random": "1234567890ab"}
     assert simulated("ours, random") == 0
+    about = json.loads((tmp_path / "about.json").read_text("utf-8"))
+    assert about["commits"] == {"ours, random": "1234567890ab"}
+    assert about["versions"]
 
 
 def test_what_is_simulated_together_is_there() -> None:

@@ -157,7 +157,8 @@ def simulate(asked: Experiment, processes: int, out: Path) -> Iterator[str]:
     known = code is not None and not code.endswith(DIRTY)
     left = [name for name in asked.names if not known or commits.get(name) != code]
     yield from (f"{name:40} is there, by {code}" for name in asked.names if name not in left)
-    _write_about(out, about, commits)
+    if left:
+        _write_about(out, about, commits)
     coming = runs_of([job for name in left for job in asked.jobs(name)], processes)
     for name in left:
         runs = list(itertools.islice(coming, asked.seeds))
