@@ -54,10 +54,10 @@ bench: $(BENCH)/.installed ## measure the speed beside Keras, Optuna, KerasTuner
 	$(BENCH)/bin/python benchmarks/accuracy.py --json $(SPEED)/accuracy.json
 	$(BENCH)/bin/python benchmarks/coordinator.py --json $(SPEED)/coordinator.json
 
-strategies: $(BENCH)/.installed ## replay ours and its peers on the recorded landscape (an hour and a half; goes on where it was), and draw it
-	$(LANDSCAPE) simulate --group peers --trainings 130 --processes 2 --out $(STRATEGIES)/peers
+strategies: $(BENCH)/.installed ## replay ours and its peers on the recorded landscape (an hour; goes on where it was), and draw it
+	$(LANDSCAPE) simulate --group peers --trainings 90 --processes 2 --out $(STRATEGIES)/peers
 	$(LANDSCAPE) figures --out $(STRATEGIES)/peers
-	$(LANDSCAPE) simulate --group variants --trainings 60 --processes 2 --out $(STRATEGIES)/variants
+	$(LANDSCAPE) simulate --group variants --trainings 45 --processes 2 --out $(STRATEGIES)/variants
 	$(LANDSCAPE) figures --out $(STRATEGIES)/variants
 	$(LANDSCAPE) ranks --out $(STRATEGIES)
 	$(LANDSCAPE) fidelity --out $(STRATEGIES)
