@@ -28,7 +28,7 @@ from tuner.search.crew import Crew
 from tuner.search.executors import deliveries, on_ray, relay
 from tuner.search.executors.deliveries import Deliveries
 from tuner.search.executors.parcels import Incoming, Outgoing, images_here, put_file, training_files
-from tuner.search.messages import Beat, EpochReport, Shutdown, Stuck, TrainJob
+from tuner.search.messages import Beat, EpochReport, Lost, Shutdown, Stuck, TrainJob
 from tuner.space.settings import SearchSettings
 
 from .conftest import SMALL_SPACE, Done
@@ -105,6 +105,64 @@ def test_a_worker_that_waits_for_room_is_said_not_given_up(monkeypatch: pytest.M
     assert [event.text for event in events if isinstance(event, Note)] == [
         "1 of 2 worker(s) wait for room in the cluster."
     ]
+
+
+def test_a_node_on_which_no_worker_starts_is_said_once_tried_again_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew_module, "ROOM_SECONDS", 0.0)
+    events: list[Event] = []
+    executor = Unsuitable(good)
+    crew = Crew(executor, 2, heartbeat=60.0, observe=events.append)
+
+    for _ in range(40):
+        crew.hear(0.0)
+    tried, free = executor.started, crew.free
+    executor.suitable = True
+    for _ in range(3):
+        crew.hear(0.0)
+
+    said = [event.text for event in events if isinstance(event, Note)]
+    assert tried > 15
+    assert free == 1
+    assert crew.free == 2
+    assert crew.lost == len(said) - 1 == 3
+    assert said[-1] == "Workers die before they are ready (no room): the others go on, and it is tried again and again."
+
+
+def test_where_the_only_good_worker_is_lost_its_successors_are_given_as_many_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew_module, "ROOM_SECONDS", 0.0)
+    executor = Unsuitable(good)
+    crew = Crew(executor, 2, heartbeat=60.0, observe=lambda _: None)
+    for _ in range(40):
+        crew.hear(0.0)
+
+    executor._inbox.append((1, Lost("its node is gone")))
+    while executor._inbox[0][0] != 1:
+        crew.hear(0.0)
+    before = executor.started
+    with pytest.raises(EnvironmentProblem, match=r"workers die before they are ready: no room \(the log says why\)"):
+        for _ in range(40):
+            crew.hear(0.0)
+
+    assert executor.started - before >= crew_module.WORKERS_THAT_MAY_DIE_AT_START
+
+
+class Unsuitable(ScriptedWorkers):
+    """Workers of which the first alone is on a node that bears one."""
+
+    suitable = False
+
+    def start(self) -> int:
+        number = super().start()
+        if number > 1 and not self.suitable:
+            self._inbox[-1] = (number, Lost("no room"))
+        return number
+
+    def placed(self, worker: int) -> bool:
+        return worker == 1
 
 
 class Waiting(ScriptedWorkers):
@@ -366,7 +424,7 @@ def test_workers_share_gpus_by_the_fraction_that_each_was_given(cluster: Any, tm
         settings = SearchSettings(executor="ray", ray_address=cluster.address, worker_cpus=0.5, worker_gpus=gpus)
         with contextlib.closing(on_ray(settings, tmp_path)) as executor:
             workers = [executor.start() for _ in range(count)]
-            wait_until(lambda: executor.receive(0.1) or all(map(executor.placed, workers)))
+            wait_until(lambda: executor.receive(0.1) is not None and all(map(executor.placed, workers)))
             found = []
             for worker in workers:
                 lines = Path(f"/proc/{executor._workers[worker].process}/environ").read_text("utf-8").split("\0")

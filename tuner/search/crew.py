@@ -37,7 +37,8 @@ from tuner.search.messages import (
 
 TICK_SECONDS = 0.5
 WORKERS_THAT_MAY_DIE_AT_START = 4
-"""In a row, or twice as many as there are to be: a machine that goes takes all of its workers along."""
+"""In a row, or twice as many as there are to be: a machine that goes takes all of its workers along. Those that die
+after them leave their places empty for a while: it may be one machine of several that bears no worker."""
 ROOM_SECONDS = 5.0
 """How often it is looked at how many workers there is room for, where their number follows that."""
 WAITING_SECONDS = 10.0
@@ -80,7 +81,7 @@ class Crew:
         self._jobs = 0
         self._listened = self._looked = time.monotonic()
         self._said_waiting = 0
-        self._lost_at_start = 0
+        self._lost_at_start, self._gaps_said = 0, False
         self.lost = 0
         """Workers that had to be replaced."""
 
@@ -187,7 +188,7 @@ class Crew:
             case Ready():
                 member.waited = 0.0
                 member.ready, member.ready_size = True, self._executor.memory(member.worker) or 0
-                self._lost_at_start = 0
+                self._lost_at_start, self._gaps_said = 0, False
             case Lost():
                 return self._replace(member, message)
             case _:
@@ -275,17 +276,39 @@ class Crew:
         del self._members[member.worker]
         if member.surplus:
             return []
-        self._lost_at_start += not member.ready
-        if self._lost_at_start >= max(WORKERS_THAT_MAY_DIE_AT_START, 2 * self.size):
-            raise EnvironmentProblem(f"workers die before they are ready: {message.reason}", hint="the log says why")
+        if not member.ready:
+            self._lost_at_start += 1
+        elif not self._anyone_ready:
+            self._lost_at_start = 0  # of its successors, and no longer of those beside it
+        self.size = self._wanted()  # it may have gone with its machine
+        if not member.ready and self._too_many_die:
+            self._leave_a_gap(message.reason)
+            return []
         self.lost += 1
-        if self._fixed_size is None:
-            self.size = self._wanted()  # it may have gone with its machine
         then = f"{self.size} are left"
         if self._active < self.size:
             then = f"worker {self._start_another()} takes its place"
         self._observe(Note(f"A worker was lost ({message.reason}); {then}."))
         return [(member.job.number, message)] if member.job else []
+
+    @property
+    def _anyone_ready(self) -> bool:
+        return any(member.ready and not member.surplus for member in self._members.values())
+
+    @property
+    def _too_many_die(self) -> bool:
+        return self._lost_at_start >= max(WORKERS_THAT_MAY_DIE_AT_START, 2 * self.size)
+
+    def _leave_a_gap(self, reason: str) -> None:
+        """Leave the place of a worker empty that could not start. Raises EnvironmentProblem when none of them can."""
+        others = [member for member in self._members.values() if not member.surplus]
+        if not any(self._executor.placed(member.worker) for member in others):  # loading, or ready
+            raise EnvironmentProblem(f"workers die before they are ready: {reason}", hint="the log says why")
+        if not self._gaps_said:
+            self._gaps_said = True
+            self._observe(
+                Note(f"Workers die before they are ready ({reason}): the others go on, and it is tried again and again.")
+            )
 
     # As many as there is room for.
 
@@ -297,20 +320,20 @@ class Crew:
         return sum(not member.surplus for member in self._members.values())
 
     def _follow_the_room(self, now: float) -> None:
-        """Say who waits for a machine; where the size follows the room, let workers join, and nobody wait in vain."""
+        """Say who waits for a machine; let workers join, fill places that were left empty, let nobody wait in vain."""
         if now - self._looked < ROOM_SECONDS:
             return
         self._looked = now
-        if self._fixed_size is None:
-            self.size = self._wanted()
-            more = self.size - self._active
+        self.size = self._wanted()
+        more = self.size - self._active
+        if self._anyone_ready or not self._too_many_die:
             for _ in range(more):
                 self._start_another()
-            if more > 0:
+            if more > 0 and not self._gaps_said:
                 self._observe(Note(f"{more} more worker(s): there is room for {self.size}."))
-            for member in [m for m in self._members.values() if not self._executor.placed(m.worker)][: max(0, -more)]:
-                self._executor.kill(member.worker)
-                del self._members[member.worker]
+        for member in [m for m in self._members.values() if not self._executor.placed(m.worker)][: max(0, -more)]:
+            self._executor.kill(member.worker)
+            del self._members[member.worker]
         waiting = sum(member.waited > WAITING_SECONDS for member in self._members.values())
         if waiting > self._said_waiting:
             self._observe(Note(f"{waiting} of {self.size} worker(s) wait for room in the cluster."))
