@@ -127,7 +127,7 @@ def test_a_node_on_which_no_worker_starts_is_said_once_tried_again_and_ends_noth
     assert free == 1
     assert crew.free == 2
     assert crew.lost == len(said) - 1 == 3
-    assert said[-1] == "Workers die before they are ready (no room): the others go on, and it is tried again and again."
+    assert said[-1] == "Workers die before they are ready (no room): the others go on, others are tried again."
 
 
 def test_where_the_only_good_worker_is_lost_its_successors_are_given_as_many_tries(
@@ -136,16 +136,18 @@ def test_where_the_only_good_worker_is_lost_its_successors_are_given_as_many_tri
     monkeypatch.setattr(crew_module, "ROOM_SECONDS", 0.0)
     executor = Unsuitable(good)
     crew = Crew(executor, 2, heartbeat=60.0, observe=lambda _: None)
-    for _ in range(40):
-        crew.hear(0.0)
 
+    def hear() -> None:
+        for _ in range(40):
+            crew.hear(0.0)
+
+    hear()
     executor._inbox.append((1, Lost("its node is gone")))
     while executor._inbox[0][0] != 1:
         crew.hear(0.0)
     before = executor.started
     with pytest.raises(EnvironmentProblem, match=r"workers die before they are ready: no room \(the log says why\)"):
-        for _ in range(40):
-            crew.hear(0.0)
+        hear()
 
     assert executor.started - before >= crew_module.WORKERS_THAT_MAY_DIE_AT_START
 

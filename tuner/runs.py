@@ -222,11 +222,11 @@ def sweep_drafts(folder: Path) -> None:
     """Remove the drafts that processes left in ``folder`` which were killed while they wrote."""
     for draft in folder.rglob(".*.draft*"):
         written_by = re.search(r"\.(\d+)\.draft", draft.name)
-        if written_by is None or not _lives(int(written_by[1])):
+        if written_by is None or not lives(int(written_by[1])):
             draft.unlink(missing_ok=True)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Tell whether another process of this number runs here."""
     if pid == os.getpid():
         return False

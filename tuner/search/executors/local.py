@@ -14,12 +14,11 @@ from pathlib import Path
 
 from tuner.runs import auto_workers
 from tuner.search.executors.children import load
-from tuner.search.executors.processes import Process, start
+from tuner.search.executors.processes import Process, resident_bytes, start
 from tuner.search.messages import FromWorker, Lost, Shutdown, ToWorker
 
 CLOSING_SECONDS = 3.0
 WORKER = "tuner.search.worker:main"
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Keep big tensors on the heap: with glibc's defaults every large temporary is mapped and unmapped, and its pages are
 # faulted in anew at each step. About a tenth of a small CNN's step (measured, results/LOG.md).
@@ -106,13 +105,7 @@ class LocalExecutor:
 
     def memory(self, worker: int) -> int | None:
         """Return the bytes that a worker holds in memory; None when it is gone, or where there is no /proc."""
-        if worker not in self._workers:
-            return None
-        try:
-            resident = Path(f"/proc/{self._workers[worker].process.pid}/statm").read_text("utf-8").split()[1]
-        except (OSError, IndexError):
-            return None
-        return int(resident) * _PAGE_BYTES
+        return resident_bytes(self._workers[worker].process.pid) if worker in self._workers else None
 
     def close(self) -> None:
         """Ask every worker to end, wait a little, then kill; those that are still loading hear nothing."""

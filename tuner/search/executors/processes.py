@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 COMMAND = f"from {__name__} import main; main()"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Of Ctrl-C in the terminal the coordinator hears alone, and decides for the others. So it does where a container sends
 # a signal to every process: the epochs end.
 _ITS_OWN_TO_HEED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -73,6 +74,14 @@ def _launch(entry: str, channel: socket.socket, log: IO[bytes], environment: Map
         env=dict(environment),
         start_new_session=True,
     )
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Return the bytes that a process holds in memory; None when it is gone, or where there is no /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return None
 
 
 def main() -> None:

@@ -20,18 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tuner.runs import lives
 from tuner.search.executors.local import WORKER, worker_environment
 from tuner.search.executors.parcels import Ended, Files, Incoming, Outgoing, files_of, images_here, names_in, put_files
-from tuner.search.executors.processes import start
+from tuner.search.executors.processes import resident_bytes, start
 from tuner.search.messages import Done, EpochReport, Failed, FromJob, Ready, TrainJob
 
 SIGN_SECONDS = 1.0
 PRINTED_BYTES = 1 << 20
 """Of what a worker prints, goes with one parcel."""
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class Mailbox(Protocol):
+class Post(Protocol):
     """One worker's post; every method raises when there is no coordinator any more."""
 
     def put(self, parcel: Incoming) -> None:
@@ -61,9 +61,9 @@ class _Place:
 class Relay:
     """One worker on this node."""
 
-    def __init__(self, mailbox: Mailbox, fetch: Callable[[Any], Files], environment: Mapping[str, str]) -> None:
+    def __init__(self, post: Post, fetch: Callable[[Any], Files], environment: Mapping[str, str]) -> None:
         """Start nothing yet; ``fetch`` brings the images that a job's parcel names, ``environment`` goes over ours."""
-        self._mailbox, self._fetch = mailbox, fetch
+        self._post, self._fetch = post, fetch
         self._environment = {**worker_environment(), **environment}
         self._places: dict[int, _Place] = {}
         self._images: dict[str, Path] = {}
@@ -86,7 +86,7 @@ class Relay:
                 return Ended(code, self._trouble, self._log.read(PRINTED_BYTES))
 
     def _carry_up(self) -> None:
-        self._mailbox.put(Incoming(None, 0, self._process.pid))
+        self._post.put(Incoming(None, 0, self._process.pid))
         memory = 0
         while True:
             if self._channel.poll(SIGN_SECONDS):
@@ -94,10 +94,10 @@ class Relay:
                     message = self._channel.recv()
                 except (EOFError, OSError):
                     return
-                self._mailbox.put(self._parcel(message))
+                self._post.put(self._parcel(message))
             elif (now := self._memory()) != memory:
                 memory = now
-                self._mailbox.put(self._parcel(None))
+                self._post.put(self._parcel(None))
 
     def _parcel(self, message: Ready | FromJob | None) -> Incoming:
         bare = Incoming(message, self._memory(), self._process.pid, self._log.read(PRINTED_BYTES))
@@ -118,7 +118,7 @@ class Relay:
     def _carry_down(self) -> None:
         try:
             while True:
-                for parcel in self._mailbox.take():
+                for parcel in self._post.take():
                     self._hand(parcel)
         except Exception as error:  # noqa: BLE001  # no coordinator any more, or no way to do what it asks
             self._trouble = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -154,10 +154,7 @@ class Relay:
         )
 
     def _memory(self) -> int:
-        try:
-            return int(Path(f"/proc/{self._process.pid}/statm").read_text("utf-8").split()[1]) * _PAGE_BYTES
-        except (OSError, IndexError):
-            return 0
+        return resident_bytes(self._process.pid) or 0
 
 
 def _written(folder: Path) -> dict[str, tuple[int, int]]:
@@ -172,18 +169,10 @@ def _scratch() -> Iterator[Path]:
     host = socket.gethostname()  # a container may share the folder, and count its own processes
     for old in Path(tempfile.gettempdir()).glob("tuner-worker-*"):
         ours = re.fullmatch(rf"tuner-worker-(\d{{1,9}})@{re.escape(host)}@\w+", old.name, re.ASCII)
-        if ours and not _runs(int(ours[1])):
+        if ours and int(ours[1]) != os.getpid() and not lives(int(ours[1])):
             shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"tuner-worker-{os.getpid()}@{host}@"))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
