@@ -226,6 +226,50 @@ def test_a_fork_of_a_users_program_knows_nothing_of_its_parents_server(begin: St
     assert children._here is not None
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 500), (1000, 1000)], ids=["alone", "of Ray's"])
+def test_a_child_is_what_the_kernel_ends_first_and_no_later_than_the_one_that_started_it(
+    before: int, after: int
+) -> None:
+    program = (
+        "from pathlib import Path\n"
+        "from tuner.search.executors.processes import be_ended_first\n"
+        "score = Path('/proc/self/oom_score_adj')\n"
+        f"score.write_text(str(max({before}, int(score.read_text()))))\n"
+        "be_ended_first()\n"
+        "print(score.read_text())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+    assert int(done.stdout) == max(after, int(Path("/proc/self/oom_score_adj").read_text("utf-8")))
+
+
+def test_a_process_that_is_nobodys_fork_ends_with_its_parent_even_when_it_is_stopped(players: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from tuner.search.executors.processes import start\n"
+        "with open(os.devnull, 'ab') as log:\n"
+        "    process, channel = start('players:tell', log, {**os.environ, 'CALLED': ''}, alone=True)\n"
+        "print(channel.recv()[0], flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": _with(players)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as user:
+        assert user.stdout is not None
+        child = int(user.stdout.readline())
+        os.kill(child, signal.SIGSTOP)
+        while ") T " not in Path(f"/proc/{child}/stat").read_text("utf-8"):
+            time.sleep(0.01)
+
+        user.kill()
+
+        assert _is_gone(child)
+
+
 def test_a_child_that_is_killed_while_its_server_loads_never_begins(begin: Start, tmp_path: Path) -> None:
     children._forget()  # a new server, which loads for seconds
     begun = time.monotonic()

@@ -127,7 +127,7 @@ def test_a_node_on_which_no_worker_starts_is_said_once_tried_again_and_ends_noth
     assert free == 1
     assert crew.free == 2
     assert crew.lost == len(said) - 1 == 3
-    assert said[-1] == "Workers die before they are ready (no room): the others go on, others are tried again."
+    assert said[-1] == "Workers die before they are ready (no room): it is tried again while others work."
 
 
 def test_where_the_only_good_worker_is_lost_its_successors_are_given_as_many_tries(

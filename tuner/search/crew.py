@@ -306,7 +306,7 @@ class Crew:
             raise EnvironmentProblem(f"workers die before they are ready: {reason}", hint="the log says why")
         if not self._gaps_said:
             self._gaps_said = True
-            self._observe(Note(f"Workers die before they are ready ({reason}): the others go on, others are tried again."))
+            self._observe(Note(f"Workers die before they are ready ({reason}): it is tried again while others work."))
 
     # As many as there is room for.
 

@@ -29,12 +29,11 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from tuner.search.executors.children import ENDED, NUMBER
-from tuner.search.executors.processes import COMMAND, heed_no_signal, serve
+from tuner.search.executors.processes import COMMAND, PR_SET_PDEATHSIG, heed_no_signal, serve
 
 IDLE_SECONDS = 60.0
 THREADS_GONE_SECONDS = 0.2
 """A thread that was joined is in the kernel a moment longer."""
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -228,7 +227,7 @@ class _Forks:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._number:
             os._exit(1)
         os.dup2(log, 1)

@@ -7,6 +7,7 @@ Started with a command and not with ``multiprocessing``'s own start-up, so that 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import select
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 COMMAND = f"from {__name__} import main; main()"
+PR_SET_PDEATHSIG = 1
+OOM_SCORE = 500
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Of Ctrl-C in the terminal the coordinator hears alone, and decides for the others. So it does where a container sends
 # a signal to every process: the epochs end.
@@ -86,6 +89,7 @@ def resident_bytes(pid: int) -> int | None:
 
 def main() -> None:
     """Call what the first argument names with the channel whose file descriptor is the second."""
+    end_with_parent()  # if that has ended before, ``serve`` sees it
     serve(sys.argv[1], int(sys.argv[2]))
 
 
@@ -94,10 +98,25 @@ def serve(entry: str, descriptor: int) -> None:
     heed_no_signal()
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     end_with(descriptor)
-    with contextlib.suppress(OSError):  # where memory runs out, the kernel is to end a worker, not the search
-        Path("/proc/self/oom_score_adj").write_text("500", "utf-8")
+    be_ended_first()
     module, _, name = entry.partition(":")
     getattr(importlib.import_module(module), name)(Connection(descriptor))
+
+
+def be_ended_first() -> None:
+    """Where memory runs out, let the kernel end this process, not the search; it can only be made more likely."""
+    with contextlib.suppress(OSError, ValueError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(max(OOM_SCORE, int(score.read_text("utf-8")))), "utf-8")  # Ray gives all of its own 1000
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends, even if it is stopped or hangs in C.
+
+    More exactly, with the thread that started it, which waits for it in ``Relay.run`` and ``apart``.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def heed_no_signal() -> None:
