@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -261,39 +262,118 @@ def test_a_node_clears_up_after_its_own_workers_that_were_killed_and_after_nobod
 def test_a_checkpoint_that_a_worker_writes_anew_under_its_name_comes_back(
     small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(relay, "WORKER", f"{__name__}:write_the_first_anew")
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
     job = TrainJob(0, {}, small, epochs=3, seed=1, checkpoints="there", job=7)
-    mailbox = OneJob(Outgoing(job, {"epoch-0001.ckpt": b"torn", "epoch-0002.ckpt": b"whole"}))
+    parcel = Outgoing(job, {"epoch-0001.ckpt": b"torn", "epoch-0002.ckpt": b"whole"})
+    beside, mailbox = a_relay_in(tmp_path, monkeypatch, write_the_first_anew, parcel)
 
-    ended = relay.Relay(mailbox, lambda _: {}, {}).run()
+    ended = beside.run()
 
     assert (ended.code, ended.trouble, ended.printed) == (0, "", b"")
     assert [parcel.checkpoints for parcel in mailbox.reports] == [{"epoch-0001.ckpt": b"anew"}, {}]
     assert {parcel.kept for parcel in mailbox.reports} == {frozenset({"epoch-0001.ckpt", "epoch-0002.ckpt"})}
 
 
+def a_relay_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, worker: Callable[[Connection], None], parcel: Outgoing,
+    fetch: Callable[[Any], Any] = lambda _: {},
+) -> tuple[relay.Relay, OneJob]:  # fmt: skip
+    """A node whose disks are in ``folder``, and on it what stands beside ``worker``, a function of this module."""
+    (folder / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-7")
+    monkeypatch.setattr(relay, "WORKER", f"{__name__}:{worker.__name__}")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    mailbox = OneJob(parcel)
+    return relay.Relay(mailbox, fetch, {}), mailbox
+
+
+def test_a_worker_whose_nodes_disk_is_full_ends_and_no_other_starts_there(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = TrainJob(0, {}, small, epochs=3, seed=1, checkpoints="there", job=7)
+    beside, mailbox = a_relay_in(tmp_path, monkeypatch, be_stuck, Outgoing(job))
+
+    ended = beside.run()
+    monkeypatch.setattr(relay, "ROOM_BYTES", 1 << 62)
+    refused = beside.run()
+
+    said = f"its node node-7 cannot write {tmp_path}/tmp/tuner-worker-{os.getpid()}@node-7@"
+    for one in (ended, refused):
+        assert one.trouble.startswith(said)
+    assert ended.trouble.endswith(": No space left on device")
+    assert not [parcel for parcel in mailbox.heard if isinstance(parcel.message, Stuck)]
+    assert len({parcel.process for parcel in mailbox.heard}) == 1  # the second one never began
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def be_stuck(channel: Connection) -> None:
+    """A worker whose checkpoint cannot be written."""
+    channel.send(Stuck(channel.recv().job, "No space left on device"))
+    channel.recv()
+
+
+def test_a_node_that_cannot_keep_the_images_says_so(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> dict[str, bytes]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/part")
+
+    job = TrainJob(0, {}, small, epochs=3, seed=1, job=7)
+    beside, _ = a_relay_in(tmp_path, monkeypatch, be_stuck, Outgoing(job, images=[1]), full)
+
+    assert beside.run().trouble == "its node node-7 cannot write /cache/part: No space left on device"
+
+
+def test_while_a_jobs_images_arrive_its_worker_is_not_silent(
+    small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: object) -> dict[str, bytes]:
+        time.sleep(0.5)
+        return training_files(small)
+
+    monkeypatch.setattr(relay, "SIGN_SECONDS", 0.05)
+    job = TrainJob(0, {}, small, epochs=3, seed=1, job=7)
+    beside, mailbox = a_relay_in(tmp_path, monkeypatch, report_two_epochs, Outgoing(job, images=[1]), slow)
+
+    assert beside.run().trouble == ""
+
+    said = [parcel.message for parcel in mailbox.heard if parcel.message]
+    assert said.count(Beat(7)) == len(said) - 2 >= 3
+    assert [type(message) for message in said[-2:]] == [EpochReport, EpochReport]
+
+
+def report_two_epochs(channel: Connection) -> None:
+    """A worker that is quick."""
+    _report_two_epochs(channel, channel.recv())
+
+
 def write_the_first_anew(channel: Connection) -> None:
     """A worker that does not like the first of its checkpoints, and reports two epochs."""
     job: TrainJob = channel.recv()
     put_file(Path(job.checkpoints) / "epoch-0001.ckpt", b"anew")  # type: ignore[arg-type]  # it has some
+    _report_two_epochs(channel, job)
+
+
+def _report_two_epochs(channel: Connection, job: TrainJob) -> None:
     for epoch in (1, 2):
         channel.send(EpochReport(job.job, EpochResult(epoch, 1.0, 0.5, 1.0, 0.5, 0.1, 1.0, 0.5)))
     channel.recv()
 
 
 class OneJob:
-    """Post for one worker, whose channel is shut when it has reported two epochs."""
+    """Post for one worker, which is told to end when it has reported two epochs."""
 
     def __init__(self, parcel: Outgoing) -> None:
         self._parcels = [parcel]
         self._reported = threading.Event()
         self.reports: list[Incoming] = []
+        self.heard: list[Incoming] = []
 
     def put(self, parcel: Incoming) -> None:
+        self.heard.append(parcel)
         self.reports += [parcel] if isinstance(parcel.message, EpochReport) else []
         if len(self.reports) == 2:
             self._reported.set()

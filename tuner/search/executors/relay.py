@@ -15,20 +15,26 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner.runs import lives
+from tuner.data.store import cache_folder
+from tuner.runs import DISK_TROUBLE, lives
 from tuner.search.executors.local import WORKER, worker_environment
 from tuner.search.executors.parcels import Ended, Files, Incoming, Outgoing, files_of, images_here, names_in, put_files
 from tuner.search.executors.processes import resident_bytes, start
-from tuner.search.messages import Done, EpochReport, Failed, FromJob, Ready, TrainJob
+from tuner.search.messages import Beat, Done, EpochReport, Failed, FromJob, Ready, Stuck, TrainJob
 
 SIGN_SECONDS = 1.0
 PRINTED_BYTES = 1 << 20
 """Of what a worker prints, goes with one parcel."""
+ROOM_BYTES = 64 << 20
+"""For checkpoints, and for images: on a node whose disks have less, no worker starts."""
+FETCH_SECONDS = 600.0
+"""A job whose images take longer than that to arrive has hung."""
 
 
 class Post(Protocol):
@@ -67,11 +73,23 @@ class Relay:
         self._environment = {**worker_environment(), **environment}
         self._places: dict[int, _Place] = {}
         self._images: dict[str, Path] = {}
+        self._arriving: tuple[int, float] | None = None
+        """A job whose files are on their way, and until when that is believed."""
         self._trouble = ""
 
     def run(self) -> Ended:
-        """Serve one worker from its start to its end, and return how it ended."""
-        with _scratch() as self._folder, (self._folder / "worker.log").open("ab") as log:
+        """Serve one worker from its start to its end, and return how it ended; on a full disk none begins."""
+        with contextlib.ExitStack() as there:
+            try:
+                self._folder = there.enter_context(_scratch())
+                for place in (self._folder, cache_folder()):
+                    _prove_room(place)
+            except OSError as error:
+                return Ended(0, _disk_trouble(error.filename or tempfile.gettempdir(), error), b"")
+            return self._serve()
+
+    def _serve(self) -> Ended:
+        with (self._folder / "worker.log").open("ab") as log:
             self._process, self._channel = start(WORKER, log, self._environment, alone=True)
             with Path(log.name).open("rb") as self._log:
                 threading.Thread(target=self._carry_down, daemon=True).start()
@@ -94,10 +112,19 @@ class Relay:
                     message = self._channel.recv()
                 except (EOFError, OSError):
                     return
+                if isinstance(message, Stuck):  # by this node's disk: others have room
+                    self._trouble = _disk_trouble(self._folder, message.reason)
+                    return
                 self._post.put(self._parcel(message))
-            elif (now := self._memory()) != memory:
-                memory = now
-                self._post.put(self._parcel(None))
+                continue
+            before, memory, beat = memory, self._memory(), self._beat()
+            if beat or memory != before:
+                self._post.put(self._parcel(beat))
+
+    def _beat(self) -> Beat | None:
+        """Return what the worker cannot say while it has not been given its job."""
+        job, until = self._arriving or (0, 0.0)
+        return Beat(job) if time.monotonic() < until else None
 
     def _parcel(self, message: Ready | FromJob | None) -> Incoming:
         bare = Incoming(message, self._memory(), self._process.pid, self._log.read(PRINTED_BYTES))
@@ -122,6 +149,8 @@ class Relay:
                     self._hand(parcel)
         except Exception as error:  # noqa: BLE001  # no coordinator any more, or no way to do what it asks
             self._trouble = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            if isinstance(error, OSError):
+                self._trouble = _disk_trouble(error.filename or self._folder, error)
             self._process.kill()
 
     def _hand(self, parcel: Outgoing) -> None:
@@ -130,7 +159,9 @@ class Relay:
             self._process.kill()
             return
         if isinstance(message, TrainJob):
+            self._arriving = message.job, time.monotonic() + FETCH_SECONDS
             message = self._at_home(message, parcel)
+            self._arriving = None
         with contextlib.suppress(OSError):  # it is gone, which is told by the other thread
             self._channel.send(message)
 
@@ -161,6 +192,22 @@ def _written(folder: Path) -> dict[str, tuple[int, int]]:
     """Return which checkpoints there are; one that is written anew under its name has another inode, or time."""
     found = {name: (folder / name).stat() for name in names_in(folder)}
     return {name: (file.st_ino, file.st_mtime_ns) for name, file in found.items()}
+
+
+def _prove_room(place: Path) -> None:
+    """Raise OSError where so little as a training needs cannot be written."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as probe:
+            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        if error.errno in DISK_TROUBLE:  # and not that this disk cannot tell
+            raise OSError(error.errno, error.strerror, str(place)) from None
+
+
+def _disk_trouble(place: Path | str, error: OSError | str) -> str:
+    said = error.strerror or str(error) if isinstance(error, OSError) else error
+    return f"its node {socket.gethostname()} cannot write {place}: {said}"
 
 
 @contextlib.contextmanager
