@@ -56,6 +56,10 @@ class Kit:
         while time.monotonic() < deadline:
             yield from ((number, said) for number, said in self.executor.receive(0.5) if not isinstance(said, Beat))
 
+    def log(self, worker: int) -> str:
+        """Return what a worker has printed."""
+        return (self.logs / f"worker-{worker}.log").read_text("utf-8")
+
     def worker(self) -> int:
         """Return a worker that is ready and has no job."""
         while not self.idle:
@@ -232,6 +236,8 @@ def test_a_worker_that_the_coordinator_kills_says_nothing_more_even_if_it_hangs(
     kit.executor.send(worker, job)
     assert isinstance(next(kit.hear())[1], Built)
     os.kill(process, signal.SIGSTOP)
+    with Path(f"/proc/{process}/fd/1").open("ab") as its_log:
+        its_log.write(b"its last words\n")
 
     kit.executor.kill(worker)
     kit.executor.send(worker, Go(1))
@@ -242,6 +248,9 @@ def test_a_worker_that_the_coordinator_kills_says_nothing_more_even_if_it_hangs(
         kit.executor.receive(0.1)
     assert not Path(f"/proc/{process}").exists()
     assert not kit.executor.placed(worker)
+    while "its last words" not in kit.log(worker) and time.monotonic() < deadline:
+        kit.executor.receive(0.1)
+    assert "its last words" in kit.log(worker)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_goes_on_when_it_can(
@@ -268,6 +277,6 @@ def test_what_a_training_raises_is_said_and_its_traceback_is_in_the_workers_log(
     heard = kit.train(worker, dataclasses.replace(job, values={"baseline": "nosuch"}))
 
     assert [type(said) for said in heard] == [Failed]
-    assert "Traceback" in (kit.logs / f"worker-{worker}.log").read_text("utf-8")
+    assert "Traceback" in kit.log(worker)
     assert kit.train(worker, dataclasses.replace(job, job=2, epochs=1))[-1] == Done(2)
     kit.idle.append(worker)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tuner import runs
 from tuner.data.idx import TRAINING
 from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem, SpaceError
@@ -543,6 +544,22 @@ def test_a_node_with_other_versions_starts_no_worker() -> None:
     ended = WorkerActor().run(None, {}, {**versions(), "keras": "2.0"})  # type: ignore[arg-type]  # nothing is said
 
     assert ended.trouble == f"its node has keras {versions()['keras']}, and the search keras 2.0"
+
+
+def test_versions_are_those_of_the_backend_that_keras_would_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {**dict.fromkeys(runs.PACKAGES, "1"), "jax": "2", "jaxlib": "3", "torch": "4"}
+    monkeypatch.setattr(runs.importlib.metadata, "version", known.__getitem__)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert (runs.backend(), {"jax", "torch"} & runs.versions().keys()) == ("tensorflow", set())
+
+    (tmp_path / "keras.json").write_text('{"floatx": "float32", "backend": "torch"}')
+    assert (runs.backend(), runs.versions()["torch"]) == ("torch", "4")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert (runs.backend(), runs.versions()["jaxlib"]) == ("jax", "3")
+    assert runs.versions("torch").keys() - runs.versions("tensorflow").keys() == {"torch"}
 
 
 @pytest.mark.ray

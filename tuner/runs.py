@@ -31,6 +31,8 @@ from tuner.errors import EnvironmentProblem, StudyError, TunerError
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 AGAIN = "the same command goes on where it was"
 PACKAGES = ("tuner", "keras", "tensorflow", "optuna", "numpy")
+PACKAGES_OF = {"jax": ("jax", "jaxlib"), "torch": ("torch",)}
+"""What beside these a result depends on, by Keras's backend."""
 DAMAGED = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, SyntaxError, RuntimeError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
@@ -249,10 +251,20 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+def backend() -> str:
+    """Return the name of Keras's backend, found as Keras finds it, which loads one to tell."""
+    named = os.environ.get("KERAS_BACKEND")
+    with contextlib.suppress(*DAMAGED):
+        home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108  # Keras's own choice
+        file = Path(os.environ.get("KERAS_HOME", home / ".keras")).expanduser() / "keras.json"
+        named = named or str(json.loads(file.read_text("utf-8"))["backend"])
+    return named or "tensorflow"
+
+
+def versions(of_backend: str | None = None) -> dict[str, str]:
+    """Return the versions that a result depends on, with this backend or with the one that there is."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *PACKAGES_OF.get(of_backend or backend(), ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found

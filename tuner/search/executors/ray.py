@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuner.data.sources import Source
 from tuner.errors import EnvironmentProblem
-from tuner.runs import WORKER_BYTES, cores, versions
+from tuner.runs import WORKER_BYTES, backend, cores, versions
 from tuner.search.executors import environment, ray_address
 from tuner.search.executors.deliveries import Deliveries
 from tuner.search.executors.local import CLOSING_SECONDS, how_it_ended
@@ -44,7 +44,7 @@ KNOCK_SECONDS = 10.0
 KILL_SECONDS = 5.0
 """A worker that is to end, and has not, is ended by Ray."""
 ROUNDING = 1e-6
-_PASSED_ON = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")
+_PASSED_ON = ("TF_CPP_MIN_LOG_LEVEL",)
 """Of the coordinator's environment, is the workers'."""
 
 
@@ -68,7 +68,7 @@ class WorkerActor:
 
     def run(self, post: _Post, environment: dict[str, str], expected: dict[str, str]) -> Ended:
         """Serve until the worker's process ends; a node whose versions are not as ``expected`` starts none."""
-        found = versions()
+        found = versions(environment.get("KERAS_BACKEND"))
         others = [f"{name} {found.get(name, 'missing')}" for name in expected if found.get(name) != expected[name]]
         if others:
             wanted = ", ".join(f"{name} {expected[name]}" for name in expected if found.get(name) != expected[name])
@@ -101,6 +101,8 @@ class RayExecutor:
             self._check_machine()
         self._mailbox, self._mailbox_lost = _new_mailbox(), False
         self._environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        self._environment["KERAS_BACKEND"] = backend()  # a node's own keras.json may name another one
+        self._versions = versions()
         self._environment["OMP_NUM_THREADS"] = "1"  # Ray says another number where a worker has more cores
         if not self._gpus:
             self._environment["CUDA_VISIBLE_DEVICES"] = ""  # it was given none
@@ -129,7 +131,7 @@ class RayExecutor:
         self._started += 1
         options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(WorkerActor).options(**options).remote()
-        running = actor.run.remote(_Post(self._mailbox, number), self._environment, versions())
+        running = actor.run.remote(_Post(self._mailbox, number), self._environment, self._versions)
         self._workers[number] = _Worker(actor, running)
         return number
 
@@ -169,16 +171,16 @@ class RayExecutor:
         if self._mailbox_lost:
             return [*heard, *self._begin_again()]
         for number, parcel in parcels:
+            self._print(number, parcel.printed)  # also of those that are being ended
             if number in self._workers:
-                message = self._hear(number, self._workers[number], parcel)
+                message = self._hear(self._workers[number], parcel)
                 heard += [(number, message)] if message else []
         heard += [(number, Lost(self._forget(number))) for number in gone if number in self._workers]
         self._look_for_the_dead()
         return heard
 
-    def _hear(self, number: int, worker: _Worker, parcel: Incoming) -> FromWorker | None:
+    def _hear(self, worker: _Worker, parcel: Incoming) -> FromWorker | None:
         worker.process, worker.memory = parcel.process, parcel.memory
-        self._print(number, parcel.printed)
         message = parcel.message
         if message is None or isinstance(message, Ready):
             return message
@@ -197,7 +199,11 @@ class RayExecutor:
         running = {worker.running: number for number, worker in self._workers.items()}
         self._gone = [running[done] for done in _done(list(running))]
         for number, (worker, deadline) in list(self._ending.items()):
-            if _done([worker.running]) or time.monotonic() > deadline:
+            done = bool(_done([worker.running]))
+            if done or time.monotonic() > deadline:
+                if done:
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        self._print(number, ray.get(worker.running).printed)
                 ray.kill(worker.actor)
                 self._mailbox.forget.remote(number)
                 del self._ending[number]
