@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tuner.errors import SearchError
 from tuner.evaluation.refit import Refitted, refit
 from tuner.experiment.ending import _as_good
 from tuner.records import RefitEpochEnded, TrialSummary
 from tuner.runs import Interruption
 from tuner.search.budget import END_SECONDS, REFIT_MARGIN, RefitPlan, plan_refit
 from tuner.search.crew import Crew
-from tuner.search.messages import EpochReport, FromWorker
+from tuner.search.messages import EpochReport, FromWorker, TrainJob
 from tuner.search.shelf import Shelf
 from tuner.space.settings import SearchSettings
 
@@ -69,6 +71,24 @@ def test_a_refit_whose_worker_is_lost_goes_on(bench: Bench) -> None:
     refitted = _refit(bench, ScriptedWorkers(dying(1, number=-2)), lambda: 1e9, seeds=2, workers=2)
 
     assert [len(curve) for curve in refitted.curves] == [4, 4]
+
+
+def test_a_machine_that_goes_costs_each_of_its_trainings_one_worker_and_epochs_gained_count(bench: Bench) -> None:
+    handed_out: Counter[int] = Counter()
+
+    def script(job: TrainJob) -> list[float | str]:
+        handed_out[job.number] += 1
+        return [*good(job)[: handed_out[job.number]], *["die"] * (handed_out[job.number] < job.epochs)]
+
+    refitted = _refit(bench, ScriptedWorkers(script), lambda: 1e9, seeds=4, workers=4)
+
+    assert [len(curve) for curve in refitted.curves] == [4] * 4
+    assert set(handed_out.values()) == {4}
+
+
+def test_a_seed_that_loses_four_workers_and_gains_no_epoch_ends_the_refit(bench: Bench) -> None:
+    with pytest.raises(SearchError, match="Refit seed 1 lost its workers: the worker process was ended by SIGKILL"):
+        _refit(bench, ScriptedWorkers(dying(1, 2, 3, 4, number=-2)), lambda: 1e9, seeds=2)
 
 
 def test_an_interrupted_refit_stops_between_epochs(bench: Bench) -> None:

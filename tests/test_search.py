@@ -14,7 +14,7 @@ from tuner.records import Note, TrialEnded
 from tuner.reporting.report import compute_saved
 from tuner.search.asking import MAX_UNTRAINED_IN_A_ROW
 from tuner.search.budget import Clock, Pace, plan_refit
-from tuner.search.messages import FromWorker, Lost
+from tuner.search.messages import FromWorker, Lost, TrainJob
 from tuner.search.storage import open_storage
 from tuner.search.study import StudyFacts, create_study, summaries
 from tuner.search.task import SearchTask
@@ -143,6 +143,19 @@ def test_a_trial_that_keeps_losing_its_worker_fails_with_the_reason(bench: Bench
     assert len(lost.curve) == 1
     assert executor.started == 5
     assert len(study.get_trials()) == 5
+
+
+def test_workers_that_are_lost_with_epochs_gained_in_between_do_not_add_up(bench: Bench) -> None:
+    ends = iter([1, 2, 3, 4])
+
+    def script(job: TrainJob) -> list[float | str]:
+        return [*good(job)[: next(ends)], "die"] if job.number == 1 else good(job)
+
+    study, _ = bench.search(SearchSettings(trials=3, epochs=4, retries=1, pruner="none"), script)
+
+    trial = summaries(study)[1]
+    assert (trial.state, trial.attempts, len(trial.curve)) == ("complete", 4, 4)
+    assert study.trials[1].user_attrs["lost"] == 0
 
 
 def test_workers_that_die_before_they_are_ready_end_the_search(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from tuner.search.messages import Built, Done, EpochReport, Failed, Lost, Sugges
 from tuner.training.checkpoint import epochs_kept
 
 MAX_LOST_WORKERS = 3
+"""By one training, without an epoch that it had not come to before: a machine that goes costs each of its own one."""
 EPOCHS_LATER = 1.5
 """A seed that ends with the first one costs no time: only one that ends this much later is dropped for the clock."""
 
@@ -60,7 +61,9 @@ class Trainings:
         self._first = jobs[0].number if jobs else 0
         self._waiting = deque(self._jobs)
         self._unfinished = set(self._jobs)
-        self._lost = 0
+        self._lost = dict.fromkeys(self._jobs, 0)
+        self._furthest = dict.fromkeys(self._jobs, 0)
+        """The last epoch that was ever heard of."""
         self._curves: dict[int, list[EpochResult]] = {number: [] for number in self._jobs}
         self.dropped: list[int] = []
 
@@ -99,6 +102,8 @@ class Trainings:
                 self._crew.go_on(number)
             case EpochReport():
                 self._curves[number].append(message.result)
+                if message.result.epoch > self._furthest[number]:
+                    self._furthest[number], self._lost[number] = message.result.epoch, 0
                 self._heard(number, message.result)
                 # After its last epoch a training still writes its model: that is not interrupted.
                 if not self._interruption.asked or message.result.epoch >= self._jobs[number].all_epochs:
@@ -114,8 +119,8 @@ class Trainings:
                     f"{said}, which its trial did not have", hint="its code does not do the same each time"
                 )
             case Lost():
-                self._lost += 1
-                if self._lost > MAX_LOST_WORKERS:
+                self._lost[number] += 1
+                if self._lost[number] > MAX_LOST_WORKERS:
                     raise SearchError(f"{self._name(number)} lost its workers: {message.reason}", hint=self._again)
                 self._observe(Note(f"{self._name(number)} goes on from its last epoch: {message.reason}."))
                 self._waiting.appendleft(number)

@@ -236,9 +236,19 @@ class Coordinator:
             self._observe(EpochEnded(running.number, message.result))
             self._answer(running.number)
         else:
+            self._note_gain(running, epoch)
             running.inbox.append(message)
             if self._pausing or not self._decides_at(epoch):
                 self._answer(running.number)
+
+    def _note_gain(self, running: Running, epoch: int) -> None:
+        """Count lost workers anew with each epoch that is new: they are the machines', not the trial's."""
+        if epoch <= running.furthest:
+            return
+        running.furthest = epoch
+        if running.lost:
+            running.lost = 0
+            self._ledger.note(running.number, "lost", 0)
 
     def _decides_at(self, epoch: int) -> bool:
         epochs = self._settings.epochs

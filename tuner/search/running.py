@@ -30,6 +30,9 @@ class Running:
     enqueued: bool = False
     attempts: int = 0
     lost: int = 0
+    """Workers, since it came to an epoch for the first time."""
+    furthest: int = 0
+    """The last epoch that was ever heard of."""
     peak: int = 0
     """Bytes."""
     own_fit: bool = False
