@@ -100,10 +100,13 @@ def test_a_worker_that_waits_for_room_is_said_not_given_up(monkeypatch: pytest.M
     executor.waiting = {2}
     crew = Crew(executor, 2, heartbeat=5.0, observe=events.append)
 
+    present = [crew.present]
     for _ in range(400):
         crew.hear(0.0)
+    present.append(crew.present)
 
     assert executor.started == 2
+    assert present == [2, 1]  # with which --time reckons
     assert [event.text for event in events if isinstance(event, Note)] == [
         "1 of 2 worker(s) wait for room in the cluster."
     ]

@@ -111,7 +111,7 @@ class _Run:
             self._tell_of(source)
             rehearsed = self._rehearse(crew, source) if space.hypermodel else None
             task = SearchTask(space, settings, source, epoch_images(settings, source), crew.size, rehearsed)
-            timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit, size=lambda: crew.size)
+            timekeeper = Timekeeper(task, self.clock, self.pace, refit=self.request.refit, size=lambda: crew.present)
             timekeeper.check_budget()
             if self.request.resume and not self.opened.resumed:
                 self.observe(Note(f"There is no study '{self.opened.name}' to resume: it begins."))

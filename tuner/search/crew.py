@@ -41,8 +41,6 @@ WORKERS_THAT_MAY_DIE_AT_START = 4
 after them leave their places empty for a while: it may be one machine of several that bears no worker."""
 ROOM_SECONDS = 5.0
 """How often it is looked at how many workers there is room for, where their number follows that."""
-WAITING_SECONDS = 10.0
-"""Workers that wait longer than that for a machine are spoken of."""
 GROWN_BYTES = 2 << 30
 """A worker that holds this much more than when it was ready is replaced between two trainings; under a cap, one that
 holds more than half of what the cap leaves it. The next training is not to pay for the last one's memory."""
@@ -91,6 +89,11 @@ class Crew:
     def free(self) -> int:
         """Return how many workers are ready and have nothing to do."""
         return sum(member.free for member in self._members.values())
+
+    @property
+    def present(self) -> int:
+        """Return how many workers there are, without those that wait in vain for a machine; at least one."""
+        return max(1, sum(not member.surplus and not member.waits for member in self._members.values()))
 
     @property
     def training(self) -> list[int]:
@@ -332,7 +335,7 @@ class Crew:
         for member in [m for m in self._members.values() if not self._executor.placed(m.worker)][: max(0, -more)]:
             self._executor.kill(member.worker)
             del self._members[member.worker]
-        waiting = sum(member.waited > WAITING_SECONDS for member in self._members.values())
+        waiting = sum(member.waits for member in self._members.values())
         if waiting > self._said_waiting:
             self._observe(Note(f"{waiting} of {self.size} worker(s) wait for room in the cluster."))
         self._said_waiting = waiting

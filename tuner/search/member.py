@@ -8,6 +8,8 @@ from tuner.search.messages import TrainJob
 
 START_SECONDS = 300.0
 """A worker that has not loaded its libraries by then is given up."""
+WAITING_SECONDS = 10.0
+"""Workers that wait longer than that for a machine are spoken of, and not reckoned with."""
 
 
 @dataclass
@@ -38,6 +40,11 @@ class Member:
     def free(self) -> bool:
         """Tell whether it can be given a training."""
         return self.ready and self.job is None and self.dropped is None and not self.surplus
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether there is no machine for it."""
+        return self.waited > WAITING_SECONDS
 
     def take(self, job: TrainJob, patience: float) -> None:
         """Note that it has ``job`` from now on."""
