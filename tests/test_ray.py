@@ -441,6 +441,12 @@ def children(parents: set[int]) -> dict[int, bytes]:
     return found
 
 
+def _typed(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
+
+
 def actors(name: str, *nodes: Any) -> list[int]:
     """The processes of the actors of a class on some nodes of a cluster."""
     raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
@@ -620,6 +626,12 @@ def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
     assert running.ended().code == 130, running.said
     assert search.run(resume=True).code == 0
     wait_until(lambda: not search.processes(), 20)
+    assert set(Path("/dev/shm").iterdir()) <= shared
+    running = search.start(resume=True, more=("--trials", "2"))
+    wait_until(lambda: b"tuner.search.worker:main" in b"".join(_typed(process) for process in search.processes()))
+    running.process.kill()
+    assert running.ended().code == -signal.SIGKILL
+    wait_until(lambda: not search.processes(), 20)  # but for Ray's agents, of whose environment nothing is to be seen
     assert set(Path("/dev/shm").iterdir()) <= shared
     assert not (tmp_path / ".ray").exists()  # no token
 
