@@ -37,8 +37,8 @@ from tuner.search.messages import (
 
 TICK_SECONDS = 0.5
 WORKERS_THAT_MAY_DIE_AT_START = 4
-"""In a row, or twice as many as there are to be: a machine that goes takes all of its workers along. Those that die
-after them leave their places empty for a while: it may be one machine of several that bears no worker."""
+"""In a row; while none is ready, twice as many as there are to be: a machine that goes takes all of its workers along.
+Those that die after them leave their places empty for a while: it may be one machine of several that bears none."""
 ROOM_SECONDS = 5.0
 """How often it is looked at how many workers there is room for, where their number follows that."""
 GROWN_BYTES = 2 << 30
@@ -79,7 +79,7 @@ class Crew:
         self._jobs = 0
         self._listened = self._looked = time.monotonic()
         self._said_waiting = 0
-        self._lost_at_start, self._gaps_said = 0, False
+        self._lost_at_start, self._others_were_ready, self._gaps_said = 0, False, False
         self.lost = 0
         """Workers that had to be replaced."""
 
@@ -280,9 +280,8 @@ class Crew:
         if member.surplus:
             return []
         if not member.ready:
-            self._lost_at_start += 1
-        elif not self._anyone_ready:
-            self._lost_at_start = 0  # of its successors, and no longer of those beside it
+            alike = self._others_were_ready == self._anyone_ready  # else it is no matter of those beside it any more
+            self._lost_at_start, self._others_were_ready = self._lost_at_start * alike + 1, self._anyone_ready
         self.size = self._wanted()  # it may have gone with its machine
         if not member.ready and self._too_many_die:
             self._leave_a_gap(message.reason)
@@ -300,7 +299,8 @@ class Crew:
 
     @property
     def _too_many_die(self) -> bool:
-        return self._lost_at_start >= max(WORKERS_THAT_MAY_DIE_AT_START, 2 * self.size)
+        limit = WORKERS_THAT_MAY_DIE_AT_START
+        return self._lost_at_start >= (limit if self._anyone_ready else max(limit, 2 * self.size))
 
     def _leave_a_gap(self, reason: str) -> None:
         """Leave the place of a worker empty that could not start. Raises EnvironmentProblem when none of them can."""
