@@ -368,10 +368,10 @@ def _report_two_epochs(channel: Connection, job: TrainJob) -> None:
 
 
 class OneJob:
-    """Post for one worker, which is told to end when it has reported two epochs."""
+    """Post for one worker, which is told to end when it has reported two epochs; then there is no coordinator."""
 
     def __init__(self, parcel: Outgoing) -> None:
-        self._parcels = [parcel]
+        self._parcels = [Outgoing(Shutdown()), parcel]
         self._reported = threading.Event()
         self.reports: list[Incoming] = []
         self.heard: list[Incoming] = []
@@ -383,9 +383,10 @@ class OneJob:
             self._reported.set()
 
     def take(self) -> list[Outgoing]:
-        if not self._parcels:
+        if len(self._parcels) < 2:
             self._reported.wait()
-            return [Outgoing(Shutdown())]
+        if not self._parcels:  # or its thread would ask again and again, for as long as the tests last
+            raise EOFError
         return [self._parcels.pop()]
 
 
