@@ -255,7 +255,8 @@ def _only_locked() -> Exception:
     """Return what the server says of a lock that somebody has for a while."""
     import psycopg
 
-    return psycopg.errors.LockNotAvailable("the study is being reported by another program")
+    locked: Exception = psycopg.errors.LockNotAvailable("the study is being reported by another program")
+    return locked
 
 
 def lock_key(schema: str, study: str) -> int:
