@@ -6,13 +6,11 @@ import contextlib
 import fcntl
 import functools
 import inspect
-import json
 import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from datetime import UTC, datetime
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import optuna
 import sqlalchemy
@@ -21,7 +19,7 @@ import sqlalchemy.event
 import sqlalchemy.exc
 import sqlalchemy.orm
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from tuner.errors import EnvironmentProblem, StudyError, TunerError
 from tuner.runs import Outputs, lock_beside, make_writable, only_one, without_password
@@ -38,6 +36,7 @@ from tuner.search.postgres import (
     wait_shortly,
     written_by,
 )
+from tuner.search.rows import Tally, rows_of, tallied
 
 COMMAND_PATIENCE_SECONDS = 2.0
 """How long whatever is no search waits for a server: enough to connect anew, and somebody waits for the answer."""
@@ -48,16 +47,6 @@ NOT_TWICE = ("create_new_study", "delete_study", "_create_new_trial", "set_trial
 OF_A_SEARCH = ("create_new_trial", "get_trials", "set_trial", "set_study")
 """What the names of calls begin with that a search needs its study for."""
 
-TRIALS = sqlalchemy.table(
-    "trials",
-    sqlalchemy.column("trial_id"),
-    sqlalchemy.column("study_id"),
-    sqlalchemy.column("number"),
-    sqlalchemy.column("state"),
-    sqlalchemy.column("datetime_start", sqlalchemy.DateTime()),
-)
-ATTRIBUTES = sqlalchemy.table("trial_user_attributes", sqlalchemy.column("trial_id"), sqlalchemy.column("key"))
-"""The columns of Optuna's tables that a count needs."""
 STUDIES = sqlalchemy.table("studies", sqlalchemy.column("study_name"))
 
 _P = ParamSpec("_P")
@@ -141,21 +130,6 @@ def own(study: optuna.Study) -> None:
 
 def _place(outputs: Outputs) -> str:
     return str(outputs.database or without_password(outputs.storage))
-
-
-def _local(stored: datetime | None) -> datetime | None:
-    """Return a time of Optuna's tables, which is UTC without saying so, as Optuna returns it: local, the same way."""
-    return stored and stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-class Tally(NamedTuple):
-    """Trials of one state that have the same one of some user attributes, or none."""
-
-    state: TrialState
-    key: str | None
-    trials: int
-    started: datetime | None
-    """When the first of them did."""
 
 
 def _nobody(_: str) -> None:
@@ -257,22 +231,8 @@ class PatientStorage(optuna.storages.RDBStorage):
 
         Optuna counts trials by reading them whole: seconds for 2,000 trials of 50 reports, against milliseconds.
         """
-        trials, attributes = TRIALS.c, ATTRIBUTES.c
-        has_one = sqlalchemy.and_(attributes.trial_id == trials.trial_id, attributes.key.in_(keys))
-        query = (
-            sqlalchemy.select(
-                trials.state, attributes.key, sqlalchemy.func.count(), sqlalchemy.func.min(trials.datetime_start)
-            )
-            .select_from(TRIALS.outerjoin(ATTRIBUTES, has_one))
-            .where(trials.study_id == study_id)
-            .group_by(trials.state, attributes.key)
-            .order_by(sqlalchemy.func.min(trials.number))
-        )
         with self.engine.connect() as connection:
-            return [
-                Tally(TrialState[state], key, count, _local(started))
-                for state, key, count, started in connection.execute(query)
-            ]
+            return tallied(connection, study_id, keys)
 
     @_patiently
     def rename_study(self, old: str, new: str) -> None:
@@ -305,7 +265,7 @@ class PatientStorage(optuna.storages.RDBStorage):
         )
         session.add(trial)
         session.flush()  # which gives it its id
-        for model, rows in _rows_of(template_trial, cast("int", trial.trial_id)):
+        for model, rows in rows_of(template_trial, cast("int", trial.trial_id)):
             if rows:
                 session.execute(sqlalchemy.insert(model), rows)
         trial.number = trial.count_past_trials(session)
@@ -385,43 +345,6 @@ for _name, _method in inspect.getmembers(optuna.storages.RDBStorage, inspect.isf
     # Those that open a session, each of them one transaction; the other methods call these.
     if "_create_scoped_session" in _method.__code__.co_names:
         setattr(PatientStorage, _name, _patiently(_method))
-
-
-def _rows_of(trial: FrozenTrial, trial_id: int) -> Iterator[tuple[type[models.BaseModel], list[dict[str, Any]]]]:
-    """Yield what a trial has, table by table, as Optuna keeps it."""
-    own = {"trial_id": trial_id}
-    stored = models.TrialValueModel.value_to_stored_repr
-    values = [(number, *stored(value)) for number, value in enumerate(trial.values or ())]
-    yield (
-        models.TrialValueModel,
-        [{**own, "objective": number, "value": value, "value_type": kind} for number, value, kind in values],
-    )
-    yield (
-        models.TrialParamModel,
-        [
-            {
-                **own,
-                "param_name": name,
-                "param_value": trial.distributions[name].to_internal_repr(value),
-                "distribution_json": optuna.distributions.distribution_to_json(trial.distributions[name]),
-            }
-            for name, value in trial.params.items()
-        ],
-    )
-    for model, attributes in (
-        (models.TrialUserAttributeModel, trial.user_attrs),
-        (models.TrialSystemAttributeModel, trial.system_attrs),
-    ):
-        yield model, [{**own, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
-    reported = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr
-    reports = [(step, *reported(value)) for step, value in trial.intermediate_values.items()]
-    yield (
-        models.TrialIntermediateValueModel,
-        [
-            {**own, "step": step, "intermediate_value": value, "intermediate_value_type": kind}
-            for step, value, kind in reports
-        ],
-    )
 
 
 class _Connection(sqlite3.Connection):
