@@ -575,6 +575,7 @@ def hyperband(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 OF_KERAS_TUNER = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner.*")
 
 
+@pytest.mark.slow
 @OF_KERAS_TUNER
 def test_a_bracket_of_hyperband_is_full_for_what_is_over_the_limits_is_drawn_again(
     hyperband: Callable[..., Begun],
@@ -584,6 +585,7 @@ def test_a_bracket_of_hyperband_is_full_for_what_is_over_the_limits_is_drawn_aga
     assert begun == list(enumerate([1] * 9 + [2] * 3 + [4]))  # 9 of one epoch, 3 on to the third, 1 to the ninth
 
 
+@pytest.mark.slow
 @OF_KERAS_TUNER
 def test_keras_tuner_goes_on_after_a_training_that_diverged(hyperband: Callable[..., Begun], tmp_path: Path) -> None:
     failed = importlib.import_module("tuner.training.fit").TrainingFailed
@@ -595,6 +597,7 @@ def test_keras_tuner_goes_on_after_a_training_that_diverged(hyperband: Callable[
     assert states[:5] == ["failed"] * 4 + ["complete"]
 
 
+@pytest.mark.slow
 @OF_KERAS_TUNER
 def test_any_other_failure_ends_the_run_of_keras_tuner(hyperband: Callable[..., Begun], tmp_path: Path) -> None:
     def spoil(trial: int) -> None:
@@ -638,6 +641,7 @@ options = [0.1, 0.25]
 """
 
 
+@pytest.mark.slow
 @OF_KERAS_TUNER
 def test_a_trial_that_keras_tuner_promotes_goes_on_from_its_weights(
     small: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

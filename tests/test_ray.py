@@ -218,23 +218,13 @@ def test_workers_join_with_a_node_leave_with_it_and_start_anew_when_the_mailbox_
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
     tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    alone = (
-        "--executor",
-        "ray",
-        "--workers",
-        1,
-        "--epochs",
-        20,
-        "--pruner",
-        "none",
-        "--no-refit",
-        "--data",
-        small_folder,
-    )
+    alone = ("--executor", "ray", "--workers", 1, "--epochs", 20, "--pruner", "none", "--no-refit", "--data",
+             small_folder)  # fmt: skip
     search = start_anew(tmp_path / "own", SMALL_SPACE, "--trials", 1, *alone)
     shared = set(Path("/dev/shm").iterdir())
 
