@@ -71,7 +71,7 @@ def test_the_run_folder_holds_what_was_promised_and_no_leftovers(searched: tuple
     run = folder / "results" / "runs" / "small-1"
 
     assert {path.name for path in run.iterdir()} == {
-        "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
+        ".study", "run.json", "space.toml", "trials.csv", "curves.csv", "refit_curves.csv", "report.json", "report.md",
         "report.html", "figures", "predictions.npz", "examples.npz", "errors_by_class.csv", "worst_mistakes.csv", "model.keras", "worker-0.log", "worker-1.log", ".lock",
         "checkpoints",
     }  # fmt: skip
