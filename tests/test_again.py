@@ -15,13 +15,16 @@ import pytest
 
 from tuner.cli import run
 from tuner.data.sources import Source
+from tuner.experiment.road import _Run
 from tuner.reporting.best import refit_of
 from tuner.reporting.report import Facts, build_report, read_report
-from tuner.runs import IDENTITY, only_one, sweep_drafts, write_json
+from tuner.runs import IDENTITY, kept_identity, only_one, sweep_drafts, write_json
 from tuner.search.budget import Clock
-from tuner.search.study import load_study, summaries
+from tuner.search.study import StudyFacts, load_study, summaries
+from tuner.space.settings import SearchSettings
 
 from . import planted
+from .conftest import SMALL_SPACE
 from .scripted import Bench
 from .test_report import SETTINGS, _reported
 
@@ -110,6 +113,21 @@ def test_the_run_folder_of_a_study_deleted_elsewhere_is_not_taken_for_that_of_a_
     assert (told[0], told[1]["refit"]) == (0, None)
     assert "is not at" in told[1]["missing"]
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_checkpoints_of_a_study_of_the_same_name_go_and_a_lost_space_file_costs_none(tmp_path: Path) -> None:
+    search, facts = object.__new__(_Run), StudyFacts("small", SMALL_SPACE, "", "", SearchSettings())
+    search.folder, kept = tmp_path, tmp_path / "checkpoints"
+    kept.mkdir()
+
+    search._write_space(facts)
+    (tmp_path / "space.toml").unlink()
+    search._write_space(facts)
+    still = kept.exists()
+    search._write_space(dataclasses.replace(facts, identity="another's"))
+
+    assert (still, kept.exists()) == (True, False)
+    assert kept_identity(tmp_path) == "another's"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '"refit"', ""])

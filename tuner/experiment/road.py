@@ -35,6 +35,7 @@ from tuner.runs import (
     disk_trouble_in_one_line,
     folder_bytes,
     is_run_of,
+    kept_identity,
     machine,
     resume_command,
     sweep_drafts,
@@ -174,7 +175,7 @@ class _Run:
         return found
 
     def _write_space(self, facts: StudyFacts) -> None:
-        if not is_run_of(facts.identity, self.folder):  # of a study that was called so before
+        if kept_identity(self.folder) not in (None, facts.identity):  # of a study that was called so before
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         write_text(self.folder / IDENTITY, facts.identity + "\n")
         write_text(self.folder / "space.toml", facts.space_text)
