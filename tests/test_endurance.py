@@ -24,12 +24,6 @@ high = 15
 [parameters.dense_units]
 type = "fixed"
 value = 0
-[parameters.norm]
-type = "fixed"
-value = "none"
-[parameters.optimizer]
-type = "fixed"
-value = "sgd"
 [parameters.learning_rate]
 type = "float"
 low = 1e-5

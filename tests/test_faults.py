@@ -49,8 +49,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HALVED = ("--trials", 12, "--set", "search.startup_trials=4")
 
-# One command after the other dies at the next of these. At every write to the study, and before it, it dies in
-# test_reliability.py.
+# One command after the other dies at the next of these.
 COORDINATOR_DEATHS: dict[str, Fault] = {
     "study made, and nothing in it": {
         "at": "optuna.study.study:create_study",
@@ -61,32 +60,43 @@ COORDINATOR_DEATHS: dict[str, Fault] = {
     "facts not stored": {"at": STUDY + "set_user_attr", "key": "tuner"},
     "facts stored": {"at": STUDY + "set_user_attr", "when": "after", "key": "tuner"},
     # The first trial waited in the queue: it is taken from there, and written piece by piece.
+    "before ask": {"at": LEDGER + "ask"},
     "taken from the queue": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "RUNNING"},
+    "between two values": {"at": STORAGE + "_set_trial_param", "when": "after", "nth": 2},
+    "values stored": {"at": STORAGE + "set_trial_user_attr", "when": "after", "key": "values"},
     # The others are drawn in memory and stored whole.
     "drawn, not stored": {"at": STORAGE + "_create_new_trial"},
     "stored whole": {"at": STORAGE + "_create_new_trial", "when": "after"},
+    "before the hand-out": {"at": CREW + "hand"},
     "handed out": {"at": CREW + "hand", "when": "after", "nth": 2},
     "before the pruner is asked": {"at": LEDGER + "stops"},
+    "told to go on, not stored": {"at": LEDGER + "stops", "when": "after", "result": False},
     "going on stored, not answered": {"at": STORAGE + "set_trial_intermediate_value", "when": "after"},
     "answered": {"at": COORDINATOR + "_answer", "when": "after", "caller": "_handle"},
+    "told to stop, not stored": {"at": LEDGER + "stops", "when": "after", "result": True},
     "a pruned trial's end stored, not its last report": {
         "at": STORAGE + "set_trial_user_attr",
         "when": "after",
         "key": "pruned",
     },
     "before a pruned trial is told": {"at": STORAGE + "set_trial_state_values", "state": "PRUNED"},
+    "a pruned trial is told": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "PRUNED"},
     "asking the model": {"at": "tuner.search.samplers:PerTrial.sample_relative", "when": "after", "result": True},
+    "before a complete trial's end is stored": {"at": STORAGE + "set_trial_user_attr", "key": "complete"},
     "a complete trial's end stored, not its last report": {
         "at": STORAGE + "set_trial_user_attr",
         "when": "after",
         "key": "complete",
     },
     "before a complete trial is told": {"at": STORAGE + "set_trial_state_values", "state": "COMPLETE"},
+    "a complete trial is told": {"at": STORAGE + "set_trial_state_values", "when": "after", "state": "COMPLETE"},
     "before the checkpoints are tidied": {"at": "tuner.search.shelf:Shelf.tidy", "nth": 2},
+    "checkpoints tidied": {"at": "tuner.search.shelf:Shelf.tidy", "when": "after", "nth": 2},
     "searched, not refitted": {"at": COORDINATOR + "run", "when": "after"},
     "during the refit": {"at": "tuner.evaluation.trainings:Trainings._handle", "kind": "EpochReport", "nth": 3},
     "before the score": {"at": "tuner.evaluation.score:score"},
     "scored, not reported": {"at": "tuner.evaluation.score:score", "when": "after"},
+    "before the report is written": {"at": "tuner.reporting.writing:write_everything"},
     "report written, the refit's checkpoints still there": {"at": "tuner.search.shelf:Shelf.clear_refit"},
 }
 
@@ -100,7 +110,7 @@ def halved(folder: Path, small_folder: Path) -> Search:
     return search
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900)  # 34 searches begin, one after the other
 def test_a_coordinator_killed_at_every_step_resumes_to_the_same_end(halved: Search) -> None:
     search = again(halved, "coordinator-deaths")
 

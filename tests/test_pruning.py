@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tuner.data.idx import PARTS, parse_idx, read_bytes
-from tuner.data.sources import Source, open_folder
+from tuner.data.sources import Source
 from tuner.data.splits import Cut, read_images
 from tuner.records import TrialSummary, seed_for
 from tuner.runs import Outputs
 from tuner.search.storage import open_storage
 from tuner.search.study import best_trial, load_study, summaries
 
-from .conftest import Done, write_idx
+from .conftest import Done
 
 EPOCHS, TRAIN_IMAGES, TRIALS = 4, 2000, 15
-IMAGES = 12_000
-"""Of the training file, a sixth of which validates: all 10,000 that usually do cost more than the training."""
 
 
 def _retrained(trial: TrialSummary, source: Source) -> float:
@@ -50,13 +47,9 @@ def _retrained(trial: TrialSummary, source: Source) -> float:
 def test_the_pruner_stops_a_third_and_three_that_it_stopped_do_not_beat_the_winner(
     tuner: Callable[..., Done], tmp_path: Path, fashion: Source
 ) -> None:
-    (some := tmp_path / "some").mkdir()
-    for part in PARTS:
-        array = parse_idx(read_bytes(fashion.folder, part), fashion.folder / part)
-        write_idx(some / part, array[: IMAGES if part.startswith("train") else 300])
     # Without --deterministic each run is another search: what is stopped, and what wins, depends on who came first.
     searched = tuner("search", "tiny", "--trials", TRIALS, "--epochs", EPOCHS, "--set", f"search.train_images={TRAIN_IMAGES}",
-                     "--seed", 0, "--deterministic", "--no-refit", "--data", some, "--json", timeout=1000)  # fmt: skip
+                     "--seed", 0, "--deterministic", "--no-refit", "--json", timeout=1000)  # fmt: skip
     assert searched.code == 0, searched.err
     study, _ = load_study(open_storage(Outputs.of(str(tmp_path / "results"), None), create=False), "tiny-1")
     trials = summaries(study)
@@ -69,4 +62,4 @@ def test_the_pruner_stops_a_third_and_three_that_it_stopped_do_not_beat_the_winn
     assert winner is not None
     # The three that were closest to going on: the hardest case, not the easiest.
     closest = sorted(stopped, key=lambda trial: trial.val_accuracy or 0.0)[-3:]
-    assert all(_retrained(trial, open_folder(some)) <= (winner.val_accuracy or 0.0) for trial in closest)
+    assert all(_retrained(trial, fashion) <= (winner.val_accuracy or 0.0) for trial in closest)
