@@ -345,6 +345,7 @@ PEERS = [
     Peer("optuna", "tpe", "median"),
     Peer("optuna", "tpe", "hyperband"),
     Peer("optuna", "tpe", "halving"),
+    Peer("optuna", "tpe", "halving", entries=True),
     Peer("optuna", "random", "median"),
     Peer("keras-tuner", "random", "hyperband"),
     Peer("keras-tuner", "gaussian process", "none"),
@@ -353,7 +354,7 @@ PEERS = [
 
 
 @pytest.mark.landscape
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: f"{peer.library}-{peer.sampler}-{peer.pruner}")
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: "-".join(map(str, dataclasses.astuple(peer))))
 def test_a_peer_pays_for_all_that_it_sees_and_repeats_itself_by_its_seed(
     landscape: tuple[SpaceFile, Table],
     open_account: Callable[[float], Account],
@@ -382,6 +383,24 @@ def test_a_peer_pays_for_all_that_it_sees_and_repeats_itself_by_its_seed(
     assert max(epoch for _, epoch in seen) == 9
     assert run.steps
     assert peers.search(peer, landscape[0].space, open_account(12.0)).steps == run.steps
+
+
+@pytest.mark.landscape
+def test_optuna_begins_with_the_entries_where_it_is_given_them(
+    landscape: tuple[SpaceFile, Table], open_account: Callable[[float], Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, account = landscape[0].space, open_account(4.0)
+    entries = [dict(entry) for entry in space.start_with if not account.refused(entry)]
+    begun: list[Values] = []
+    begin = Account.begin
+    monkeypatch.setattr(
+        Account, "begin", lambda self, values, number: begun.append(values) or begin(self, values, number)
+    )
+
+    peers.search(Peer("optuna", "tpe", "halving", entries=True), space, account)
+
+    assert begun[: len(entries)] == entries
+    assert begun[len(entries)] not in entries
 
 
 @pytest.mark.landscape

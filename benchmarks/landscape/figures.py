@@ -34,6 +34,8 @@ from tuner.reporting.figures.style import (
 )
 
 OURS, BARE = "ours", "ours, no entries"
+GIVEN = ", entries"
+"""After the name of a peer that is given the space's known-good entries: drawn as without them, dashed."""
 PEER_INKS = (INK, GOLD, GREEN, PURPLE, RED, MUTED, FAINT)
 VARIANT = "#8fbfdc"
 NEAR = "0.1"
@@ -71,8 +73,9 @@ def anytime(rows: Rows, about: Mapping[str, Any]) -> Figure:
         if name == OURS:
             axes.fill_between(seconds, low, high, step="post", color=BLUE, alpha=0.15, linewidth=0)
         median = [accuracy if accuracy > CHANCE else math.nan for accuracy in median]  # no answer yet
-        axes.step(seconds, median, where="post", color=inks[name], linewidth=2 if name == OURS else 1.2)
-        handles.insert(0, Line2D([], [], color=inks[name], label=name, linewidth=2 if name == OURS else 1.2))
+        line = {"color": inks[name], "linewidth": 2 if name == OURS else 1.2, "linestyle": _dashes(name)}
+        axes.step(seconds, median, where="post", **line)
+        handles.insert(0, Line2D([], [], label=name, **line))
         shown += [accuracy for accuracy in median if accuracy > about["best"] - 0.06]
     axes.axhline(about["best"], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)))
     accuracy_axis(axes, shown)
@@ -127,5 +130,10 @@ def _is_peer(name: str) -> bool:
 
 
 def _inks(names: Sequence[str]) -> list[str]:
-    peers = iter(PEER_INKS * len(names))
-    return [next(peers) if _is_peer(name) else _kind_ink(name) for name in names]
+    peers = dict.fromkeys(name.removesuffix(GIVEN) for name in names if _is_peer(name))
+    inks = dict(zip(peers, PEER_INKS * len(peers), strict=False))
+    return [inks.get(name.removesuffix(GIVEN)) or _kind_ink(name) for name in names]
+
+
+def _dashes(name: str) -> str:
+    return "--" if _is_peer(name) and name.endswith(GIVEN) else "-"

@@ -76,6 +76,8 @@ class Peer:
     """``optuna``, ``keras-tuner`` or ``ray``."""
     sampler: str
     pruner: str
+    entries: bool = False
+    """Whether Optuna is given the entries, by its ``enqueue_trial``: what those alone are worth."""
 
 
 Strategy = Ours | Peer
@@ -129,6 +131,8 @@ STRATEGIES: dict[str, Strategy] = {
     "Optuna TPE, median": Peer("optuna", "tpe", "median"),
     "Optuna TPE, hyperband": Peer("optuna", "tpe", "hyperband"),
     "Optuna TPE, halving": Peer("optuna", "tpe", "halving"),
+    "Optuna TPE, halving, entries": Peer("optuna", "tpe", "halving", entries=True),
+    "Optuna TPE, median, entries": Peer("optuna", "tpe", "median", entries=True),
     "Optuna random, median": Peer("optuna", "random", "median"),
     "KerasTuner Hyperband": Peer("keras-tuner", "random", "hyperband"),
     "KerasTuner Bayesian": Peer("keras-tuner", "gaussian process", "none"),
@@ -142,6 +146,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Optuna TPE, halving",
         "Optuna TPE, median",
         "Optuna TPE, hyperband",
+        "Optuna TPE, halving, entries",
+        "Optuna TPE, median, entries",
         "Optuna random, median",
         "KerasTuner Hyperband",
         "Ray ASHA",
