@@ -1,16 +1,17 @@
 """Write what is generated: tables in README.md and docs, docs/commands.md, the schema of spaces; ``--check`` compares.
 
 README.md and docs/spaces.md hold tables between marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``: the reference search,
-the published networks as measured, the commands, the settings. docs/commands.md holds the help of every command,
-search_spaces/space.schema.json what a space may hold.
+the strategies as replayed, the published networks as measured, the commands, the settings. docs/commands.md holds the
+help of every command, search_spaces/space.schema.json what a space may hold.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tuner.training.configuration import FAMILIES
 
 TOP = Path(__file__).resolve().parent.parent
 HOUR = TOP / "results" / "reference" / "2026-11-21-hour" / "report.json"
+STRATEGIES = TOP / "results" / "reference" / "2026-11-30-strategies" / "peers"
 WIDTH = 100
 
 
@@ -45,6 +47,7 @@ def main() -> None:
 def _readme() -> str:
     tables = {
         "hour": _reached(json.loads(HOUR.read_text("utf-8"))),
+        "strategies": _strategies(),
         "baselines": (TOP / "results" / "reference" / "baselines" / "table.md").read_text("utf-8"),
         "commands": _commands_table(),
     }
@@ -79,6 +82,30 @@ def _reached(report: dict[str, Any]) -> str:
         published = percent(row["published_test_accuracy"])
         lines.append(f"| {row['name']} | {published} | {measured} | {points:.2f} | {p_text(p_of(row))} |")
     return "\n".join(lines) + "\n"
+
+
+def _strategies() -> str:
+    """Return what each strategy needed until its answer was near the best, in full trainings."""
+    about = json.loads((STRATEGIES / "about.json").read_text("utf-8"))
+    rows = list(csv.DictReader((STRATEGIES / "summary.csv").read_text("utf-8").splitlines()))
+    lines = [
+        "| full trainings until within … of the best | 0.5 points | 0.25 points | 0.1 points |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [_needed(row, points, about) for points in about["near_the_best"]]
+        lines.append("| " + " | ".join([row["strategy"], *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _needed(row: Mapping[str, str], points: str, about: Mapping[str, Any]) -> str:
+    low, median, high = (
+        float(seconds) / about["full_training_seconds"] if (seconds := row[f"to_{points}_{which}"]) else None
+        for which in ("low", "median", "high")
+    )
+    if median is None:
+        return f"not in {about['budget_trainings']:.0f} ({100 * float(row[f'to_{points}_share']):.0f} % of the seeds)"
+    return f"{median:.1f} ({low:.1f} to {'more' if high is None else f'{high:.1f}'})"
 
 
 def commands() -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from tuner.search.budget import Pace
 from tuner.search.rehearsal import NO_IMAGES
 from tuner.search.task import draw, summed_up
 from tuner.space.conditions import never_met
+from tuner.space.library import builtin_names
 from tuner.space.parameters import Float, Int
 from tuner.space.reader import parse_space, read_space
 
@@ -221,7 +222,7 @@ def test_nothing_is_called_refused_in_a_space_without_limits() -> None:
 
 
 def test_nothing_of_the_built_in_spaces_is_never_there_or_always_refused() -> None:
-    for name in ("cnn", "tiny"):
+    for name in builtin_names():
         space = read_space(name).space
         drawn = draw(space)
 

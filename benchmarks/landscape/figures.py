@@ -37,7 +37,7 @@ OURS, BARE = "ours", "ours, no entries"
 GIVEN = ", entries"
 """After the name of a peer that is given the space's known-good entries: drawn as without them, dashed."""
 PEER_INKS = (INK, GOLD, GREEN, PURPLE, RED, MUTED, FAINT)
-VARIANT = "#8fbfdc"
+VARIANT, HELPED = "#8fbfdc", "#ecb78f"
 NEAR = "0.1"
 """Points below the table's best."""
 Rows = Sequence[Mapping[str, str]]
@@ -110,9 +110,9 @@ def compute(rows: Rows, about: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0, budget)
     axes.grid(visible=True, axis="x")
     axes.set_xlabel(f"full trainings until within {NEAR} points of the best")
-    kinds = {BLUE: "our default", VARIANT: "ours, set otherwise", RED: "peers"}
+    kinds = {BLUE: "our default", VARIANT: "ours, set otherwise", RED: "peers", HELPED: "peers, given our entries"}
     handles = [Line2D([], [], color=ink, linewidth=6, label=kinds[ink]) for ink in kinds if ink in inks]
-    legend_above(axes, columns=3, handles=handles)
+    legend_above(axes, columns=2, handles=handles)
     return figure
 
 
@@ -122,7 +122,9 @@ def _trainings(row: Mapping[str, str], which: str, about: Mapping[str, Any]) -> 
 
 
 def _kind_ink(name: str) -> str:
-    return BLUE if name == OURS else RED if _is_peer(name) else VARIANT
+    if _is_peer(name):
+        return HELPED if name.endswith(GIVEN) else RED
+    return BLUE if name == OURS else VARIANT
 
 
 def _is_peer(name: str) -> bool:
