@@ -235,13 +235,13 @@ def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
 
     assert running.ended().code == 130, running.said
     assert search.run(resume=True).code == 0
-    wait_until(lambda: not search.processes(), 20)
+    wait_until(lambda: not search.processes())
     assert set(Path("/dev/shm").glob("plasma*")) <= stores
     running = search.start(resume=True, more=("--trials", "2"))
     wait_until(lambda: b"tuner.search.worker:main" in b"".join(_typed(process) for process in search.processes()))
     running.process.kill()
     assert running.ended().code == -signal.SIGKILL
-    wait_until(lambda: not search.processes(), 20)  # but for Ray's agents, of whose environment nothing is to be seen
+    wait_until(lambda: not search.processes())  # but for Ray's agents, of whose environment nothing is to be seen
     assert set(Path("/dev/shm").glob("plasma*")) <= stores
     assert not (tmp_path / ".ray").exists()  # no token
 
