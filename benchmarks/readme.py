@@ -88,12 +88,11 @@ def _strategies() -> str:
     """Return what each strategy needed until its answer was near the best, in full trainings."""
     about = json.loads((STRATEGIES / "about.json").read_text("utf-8"))
     rows = list(csv.DictReader((STRATEGIES / "summary.csv").read_text("utf-8").splitlines()))
-    lines = [
-        "| full trainings until within … of the best | 0.5 points | 0.25 points | 0.1 points |",
-        "|---|---|---|---|",
-    ]
+    near = list(about["near_the_best"])
+    header = ["full trainings until within … of the best", *(f"{points} points" for points in near)]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in rows:
-        cells = [_needed(row, points, about) for points in about["near_the_best"]]
+        cells = [_needed(row, points, about) for points in near]
         lines.append("| " + " | ".join([row["strategy"], *cells]) + " |")
     return "\n".join(lines) + "\n"
 

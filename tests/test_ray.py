@@ -67,6 +67,11 @@ def wait_until(what: Callable[[], object], seconds: float = 90.0) -> None:
         time.sleep(0.1)
 
 
+def shared_memory() -> set[Path]:
+    """What lies in shared memory, but for what the PostgreSQL of tests beside has there."""
+    return {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("PostgreSQL.")}
+
+
 def children(parents: set[int]) -> dict[int, bytes]:
     """Their processes, and what was typed to start each."""
     found = {}
@@ -226,7 +231,7 @@ def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
     alone = ("--executor", "ray", "--workers", 1, "--epochs", 20, "--pruner", "none", "--no-refit", "--data",
              small_folder)  # fmt: skip
     search = start_anew(tmp_path / "own", SMALL_SPACE, "--trials", 1, *alone)
-    stores = set(Path("/dev/shm").glob("plasma*"))  # Ray's object stores; other tests' PostgreSQL has files there too
+    shared = shared_memory()
 
     running = search.start()
     running.wait_for("epoch 2", 120)
@@ -236,13 +241,13 @@ def test_without_an_address_a_ray_of_our_own_is_started_and_stopped(
     assert running.ended().code == 130, running.said
     assert search.run(resume=True).code == 0
     wait_until(lambda: not search.processes())
-    assert set(Path("/dev/shm").glob("plasma*")) <= stores
+    assert shared_memory() <= shared
     running = search.start(resume=True, more=("--trials", "2"))
     wait_until(lambda: b"tuner.search.worker:main" in b"".join(_typed(process) for process in search.processes()))
     running.process.kill()
     assert running.ended().code == -signal.SIGKILL
     wait_until(lambda: not search.processes(), 150)  # two of Ray's own look for their head for a minute
-    assert set(Path("/dev/shm").glob("plasma*")) <= stores
+    assert shared_memory() <= shared
     assert not (tmp_path / ".ray").exists()  # no token
 
 

@@ -73,7 +73,11 @@ def anytime(rows: Rows, about: Mapping[str, Any]) -> Figure:
         if name == OURS:
             axes.fill_between(seconds, low, high, step="post", color=BLUE, alpha=0.15, linewidth=0)
         median = [accuracy if accuracy > CHANCE else math.nan for accuracy in median]  # no answer yet
-        line = {"color": inks[name], "linewidth": 2 if name == OURS else 1.2, "linestyle": _dashes(name)}
+        line = {
+            "color": inks[name],
+            "linewidth": 2 if name == OURS else 1.2,
+            "linestyle": "--" if name.endswith(GIVEN) else "-",
+        }
         axes.step(seconds, median, where="post", **line)
         handles.insert(0, Line2D([], [], label=name, **line))
         shown += [accuracy for accuracy in median if accuracy > about["best"] - 0.06]
@@ -135,7 +139,3 @@ def _inks(names: Sequence[str]) -> list[str]:
     peers = dict.fromkeys(name.removesuffix(GIVEN) for name in names if _is_peer(name))
     inks = dict(zip(peers, PEER_INKS * len(peers), strict=False))
     return [inks.get(name.removesuffix(GIVEN)) or _kind_ink(name) for name in names]
-
-
-def _dashes(name: str) -> str:
-    return "--" if _is_peer(name) and name.endswith(GIVEN) else "-"
